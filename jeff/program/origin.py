@@ -1,0 +1,196 @@
+"""Where a value of a traced program comes from: a parameter leaf, seen through views.
+
+An `Origin` follows one leaf through casts, reshapes, transposes and slices, and keeps
+for every axis of the value which axes of the leaf it is made of. That is how a site
+knows, without being told, which axes of the stored leaf are contracted.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+__all__ = ["Atom", "Origin", "constant", "derive", "leaf"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Atom:
+    """A factor of a value's axis: `size` entries of the leaf's axis (None: none)."""
+
+    axis: int | None
+    size: int
+
+
+Axes = tuple[tuple[Atom, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What a value is made of, if no activation enters it.
+
+    Attributes:
+      leaves: Names of the leaves it depends on; empty for a constant.
+      axes: Per axis of the value the atoms of the leaf's axes, outermost first.
+      stack: Axes of the leaf along which one entry was taken (scanned layers,
+        experts).
+      loops: Paths of the loops whose iterations choose those entries.
+      derived: Whether the value is computed from the leaf rather than a view of it.
+      impure: Whether something that depends on the program's inputs was mixed in
+        (a sampled mask, say); a pure weight wins over it when both meet.
+      broadcast: Whether the value repeats the leaf along an axis.
+    """
+
+    leaves: tuple[str, ...] = ()
+    axes: Axes = ()
+    stack: tuple[int, ...] = ()
+    loops: tuple[tuple[int, ...], ...] = ()
+    derived: bool = False
+    impure: bool = False
+    broadcast: bool = False
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether any parameter leaf is in it."""
+        return bool(self.leaves)
+
+    @property
+    def is_view(self) -> bool:
+        """Whether it is exactly one leaf, only moved around."""
+        return len(self.leaves) == 1 and not self.derived
+
+    def transpose(self, permutation: Sequence[int]) -> "Origin":
+        """The origin after a transpose."""
+        if self.derived or not self.leaves:
+            return self
+        return dataclasses.replace(self, axes=tuple(self.axes[i] for i in permutation))
+
+    def reshape(self, shape: Sequence[int]) -> "Origin":
+        """The origin after a reshape; derived if the axes cannot be followed."""
+        if self.derived or not self.leaves:
+            return self
+        axes = _regroup([a for axis in self.axes for a in axis], shape)
+        return self.as_derived() if axes is None else self.with_axes(axes)
+
+    def slice(self, starts: Sequence[int], limits: Sequence[int]) -> "Origin":
+        """The origin after a static slice of unit stride."""
+        if self.derived or not self.leaves:
+            return self
+        axes = list(self.axes)
+        for i, (start, limit) in enumerate(zip(starts, limits, strict=True)):
+            size = math.prod(a.size for a in axes[i])
+            if limit - start == size:
+                continue
+            if len(axes[i]) != 1:
+                return self.as_derived()
+            axes[i] = (Atom(axes[i][0].axis, limit - start),)
+        return self.with_axes(tuple(axes))
+
+    def drop(self, axes: Sequence[int]) -> "Origin":
+        """The origin after squeezing axes of size 1."""
+        if self.derived or not self.leaves:
+            return self
+        kept = tuple(a for i, a in enumerate(self.axes) if i not in set(axes))
+        return self.with_axes(kept)
+
+    def broadcast_in_dim(
+        self, old: Sequence[int], shape: Sequence[int], dimensions: Sequence[int]
+    ) -> "Origin":
+        """The origin after ``broadcast_in_dim``; new axes hold no atoms of the leaf."""
+        if self.derived or not self.leaves:
+            return self
+        axes: list[tuple[Atom, ...]] = [
+            () if n == 1 else (Atom(None, n),) for n in shape
+        ]
+        repeated = math.prod(shape) != math.prod(old)
+        for i, d in enumerate(dimensions):
+            if old[i] == shape[d]:
+                axes[d] = self.axes[i]
+        return dataclasses.replace(
+            self, axes=tuple(axes), broadcast=self.broadcast or repeated
+        )
+
+    def scanned(self, loop: tuple[int, ...]) -> "Origin":
+        """The origin of one iteration's slice along the first axis."""
+        if not self.leaves:
+            return self
+        loops = (*self.loops, loop)
+        if self.derived:
+            return dataclasses.replace(self, loops=loops)
+        taken = tuple(a.axis for a in self.axes[0] if a.axis is not None)
+        return dataclasses.replace(
+            self, axes=self.axes[1:], stack=self.stack + taken, loops=loops
+        )
+
+    def with_axes(self, axes: Axes) -> "Origin":
+        """The same origin with other axes."""
+        return dataclasses.replace(self, axes=axes)
+
+    def as_derived(self) -> "Origin":
+        """The origin of something computed from this value."""
+        return dataclasses.replace(self, axes=(), derived=True)
+
+
+def leaf(name: str, shape: Sequence[int]) -> Origin:
+    """The origin of a parameter leaf itself.
+
+    Examples:
+      >>> leaf("w", (2, 3)).transpose((1, 0)).axes
+      ((Atom(axis=1, size=3),), (Atom(axis=0, size=2),))
+    """
+    return Origin((name,), tuple((Atom(i, n),) for i, n in enumerate(shape)))
+
+
+def constant() -> Origin:
+    """The origin of a value that depends on neither parameters nor inputs."""
+    return Origin()
+
+
+def derive(origins: Sequence["Origin | None"]) -> "Origin | None":
+    """The origin of a value computed from several.
+
+    ``None`` (an activation) makes the result an activation; constants stay constant.
+
+    Examples:
+      >>> derive([leaf("a", (2,)), leaf("b", (2,))]).leaves
+      ('a', 'b')
+      >>> derive([leaf("a", (2,)), None]) is None
+      True
+    """
+    if any(o is None for o in origins):
+        return None
+    known = [o for o in origins if o is not None]
+    names = tuple(dict.fromkeys(n for o in known for n in o.leaves))
+    if not names:
+        return constant()
+    return Origin(
+        leaves=names,
+        derived=True,
+        impure=any(o.impure for o in known),
+        broadcast=any(o.broadcast for o in known),
+        stack=next(o.stack for o in known if o.leaves),
+        loops=tuple(dict.fromkeys(loop for o in known for loop in o.loops)),
+    )
+
+
+def _regroup(atoms: list[Atom], shape: Sequence[int]) -> Axes | None:
+    """Regroups a row-major list of atoms into axes of the given sizes."""
+    queue = [a for a in atoms if a.size != 1]
+    axes = []
+    for size in shape:
+        group: list[Atom] = []
+        have = 1
+        while have < size:
+            if not queue:
+                return None
+            head = queue.pop(0)
+            need = size // have
+            if size % have or (head.size > need and head.size % need):
+                return None
+            if head.size > need:
+                queue.insert(0, Atom(head.axis, head.size // need))
+                head = Atom(head.axis, need)
+            group.append(head)
+            have *= head.size
+        if have != size:
+            return None
+        axes.append(tuple(group))
+    return tuple(axes) if not queue else None

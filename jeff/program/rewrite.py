@@ -1,0 +1,280 @@
+"""Rewriting: the same program with a rule applied wherever a weight is used."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jeff import base
+from jeff.program import compat, control, operation, trace
+from jeff.program import sites as sites_lib
+
+__all__ = ["Rewritten", "rewrite"]
+
+
+def rewrite(apply: Callable[..., Any], *rules: base.Rule) -> "Rewritten":
+    """The same program with each rule applied at each site.
+
+    The result is an ordinary traceable function of the same signature: it goes under
+    ``jit``, ``vmap``, ``grad`` and ``shard_map``. Leaves of `params` may be
+    `StoredWeight`; a site whose weight no rule takes care of decodes it. Equations
+    without a site inside are run as they are, with their own derivative and kernel.
+
+    Args:
+      apply: ``apply(params, *inputs, **kwargs)``, any JAX function, or a rewritten
+        one, whose rules then stay outermost.
+      *rules: Rules ``rule(site, op, x, w) -> y``; the first is outermost.
+
+    Returns:
+      A function of the same signature; ``.notes(params, *inputs)`` tells which stored
+      weights were decoded and where a rule could not be applied.
+
+    Raises:
+      TypeError: If a rule is not callable.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> def double(site, op, x, w):
+      ...     return 2 * op(x, w)
+      >>> apply = rewrite(lambda p, x: x @ p["w"], double)
+      >>> print(apply({"w": jnp.ones((2, 1))}, jnp.ones((1, 2))))
+      [[4.]]
+    """
+    for rule in rules:
+        if not callable(rule):
+            raise TypeError(f"a rule must be a function, got {rule!r}")
+    if isinstance(apply, Rewritten):
+        return Rewritten(apply.tracer, (*apply.rules, *rules))
+    return Rewritten(trace.Tracer(apply), rules)
+
+
+class Rewritten:
+    """A program with rules at its sites (made by `jeff.rewrite`)."""
+
+    def __init__(self, tracer: trace.Tracer, rules: Sequence[base.Rule]):
+        self.tracer = tracer
+        self.rules = tuple(rules)
+
+    def __call__(self, params: Any, *inputs: Any, **kwargs: Any) -> Any:
+        """Runs the program; same output structure, shapes and dtypes as `apply`."""
+        out, _ = self.run(Run(self.rules), params, inputs, kwargs)
+        return out
+
+    def run(
+        self, run: "Run", params: Any, inputs: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """Runs with other hooks; returns the output and what the taps emitted."""
+        traced = self.tracer.trace(params, inputs, kwargs)
+        run.found = sites_lib.find(traced)
+        values = trace.program_inputs(params, inputs, kwargs)
+        outs, emitted = run.program(traced.jaxpr, values)
+        return jax.tree.unflatten(traced.out_tree, outs), emitted
+
+    def notes(self, params: Any, *inputs: Any, **kwargs: Any) -> tuple[str, ...]:
+        """What the rewriting did that a user should know, one line each.
+
+        Args:
+          params: The parameters, stored weights included.
+          *inputs: Inputs, or their shapes.
+          **kwargs: Keyword inputs.
+
+        Returns:
+          One line per stored weight decoded other than by its site's rule, and per
+          place a rule could not reach. Nothing is computed.
+        """
+        run = Run(self.rules)
+        jax.eval_shape(
+            lambda p, a, k: self.run(run, p, a, k)[0], params, inputs, dict(kwargs)
+        )
+        return tuple(dict.fromkeys(run.notes))
+
+
+@dataclasses.dataclass(eq=False)
+class Run:
+    """One interpretation of a program: hooks, and what was noticed on the way.
+
+    Attributes:
+      rules: Applied at each site, first outermost.
+      tap: ``tap(site, x, y) -> pytree`` to emit, or ``None`` to emit nothing.
+      attach: ``attach(y, feed) -> y`` for sites that have a feed.
+      notes: Lines for the user.
+      found: The program being run.
+    """
+
+    rules: Sequence[base.Rule] = ()
+    tap: Callable[..., Any] | None = None
+    attach: Callable[..., Any] | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+    found: Any = None
+
+    @property
+    def hooked(self) -> bool:
+        """Whether sites need attention even if their weight is dense."""
+        return bool(self.rules) or self.tap is not None or self.attach is not None
+
+    def program(self, jaxpr, values, feeds=None) -> tuple[list[Any], dict[str, Any]]:
+        """Runs the whole program on flat values."""
+        scope = Scope((), feeds or {})
+        outs, emitted = self.jaxpr(jaxpr, values, (), scope)
+        return [v.decode() if base.is_stored(v) else v for v in outs], emitted
+
+    def jaxpr(self, closed, values, path, scope) -> tuple[list[Any], dict[str, Any]]:
+        """Runs a (sub-)program; returns its outputs and what its sites emitted."""
+        jaxpr = compat.open_jaxpr(closed)
+        env: dict[Any, Any] = dict(
+            zip(jaxpr.constvars, compat.consts_of(closed), strict=True)
+        )
+        env.update(zip(jaxpr.invars, values, strict=True))
+        emitted: dict[str, Any] = {}
+
+        def read(atom):
+            return atom.val if compat.is_literal(atom) else env[atom]
+
+        for i, eqn in enumerate(jaxpr.eqns):
+            operands = [read(a) for a in eqn.invars]
+            outs, new = self.equation(eqn, operands, (*path, i), scope)
+            env.update(zip(eqn.outvars, outs, strict=True))
+            emitted.update(new)
+        return [read(a) for a in jaxpr.outvars], emitted
+
+    def equation(self, eqn, operands, path, scope):
+        """Runs one equation: a site, something with sites inside, or anything else."""
+        stored = any(base.is_stored(v) for v in operands)
+        if path in self.found.by_path and (self.hooked or stored):
+            return self.site(eqn, operands, path, scope)
+        if path in self.found.inside and (self.hooked or stored):
+            return control.descend(self, eqn, operands, path, scope)
+        if stored:
+            outs = _stored_view(eqn, operands)
+            if outs is not None:
+                return outs, {}
+            operands = self.decode_all(operands, eqn.primitive.name)
+        return compat.bind(eqn, operands), {}
+
+    def site(self, eqn, operands, path, scope):
+        """Runs one site through the rules, and taps it."""
+        site, view = self.found.by_path[path]
+        site = site.at(scope.iterations)
+        values = [
+            v.decode() if base.is_stored(v) and i != view.weight else v
+            for i, v in enumerate(operands)
+        ]
+        w = view.w_view(values[view.weight])
+        x = view.x_view(values[_input_position(eqn, view)])
+
+        def original(x, w):
+            return view.run(values, x, w)
+
+        y = self.apply_rules(site, original, x, w)
+        y = _checked(site, y, view, eqn.outvars[0].aval)
+        if self.attach is not None and site.name in scope.feeds:
+            y = self.attach(y, scope.feeds[site.name])
+        emitted = {}
+        if self.tap is not None:
+            value = self.tap(site, x, y)
+            if value is not None:
+                emitted[site.name] = value
+        return [view.y_restore(y)], emitted
+
+    def apply_rules(self, site, original, x, w):
+        """The chain of rules: each one's `op` runs the rest."""
+        op = original
+        for rule in reversed(self.rules):
+            op = _link(rule, site, op)
+        return op(x, w)
+
+    def decode_all(self, operands, reason) -> list[Any]:
+        """Operands with stored weights decoded, and a note of why."""
+        out = []
+        for v in operands:
+            if base.is_stored(v):
+                shape = "x".join(map(str, v.shape))
+                self.notes.append(f"a stored weight of {shape} is decoded at {reason}")
+                v = v.decode()
+            out.append(v)
+        return out
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scope:
+    """Where in the loops the interpretation stands.
+
+    Attributes:
+      iterations: (Traced) iteration of every loop around, outermost first.
+      feeds: Side inputs of sites, by site name, sliced by the loops around.
+    """
+
+    iterations: tuple[Any, ...]
+    feeds: Mapping[str, Any]
+
+    def inner(self, iteration: Any, feeds: Mapping[str, Any]) -> "Scope":
+        """The scope one loop further in."""
+        return Scope((*self.iterations, iteration), {**self.feeds, **feeds})
+
+
+def _link(rule, site, op):
+    return lambda x, w: rule(site, op, x, w)
+
+
+def _input_position(eqn, view) -> int:
+    if view.kind != "lookup":
+        return 1 - view.weight
+    if eqn.primitive.name == "gather":
+        return 1
+    table, sizes = eqn.invars[0].aval.shape, eqn.params["slice_sizes"]
+    return 1 + next(i for i, s in enumerate(sizes) if s != table[i])
+
+
+def _checked(site, y, view, aval):
+    """The rule's output in the equation's dtype; a wrong shape is named early."""
+    y = jnp.asarray(y)
+    if y.shape != view.y_shape:
+        raise ValueError(
+            f"the rule at site {site.name!r} returned shape {y.shape}, "
+            f"expected {view.y_shape}"
+        )
+    return y if y.dtype == aval.dtype else y.astype(aval.dtype)
+
+
+def _stored_view(eqn, operands) -> list[Any] | None:
+    """Equations that only move a stored weight keep it stored; ``None``: decode."""
+    name, params = eqn.primitive.name, eqn.params
+    w = operands[0]
+    if name == "optimization_barrier":
+        return list(jax.lax.optimization_barrier(tuple(operands)))
+    if not base.is_stored(w):
+        return None
+    shape = eqn.outvars[0].aval.shape
+    out: Any = None
+    if name in ("copy", "copy_p"):
+        out = w
+    elif name == "stop_gradient":
+        out = jax.lax.stop_gradient(w)
+    elif name == "convert_element_type":
+        out = w.astype(params["new_dtype"])
+    elif name == "transpose":
+        out = w.transpose(params["permutation"])
+    elif name in ("reshape", "squeeze", "expand_dims"):
+        out = w.reshape(shape)
+    elif name == "broadcast_in_dim" and len(operands) == 1:
+        out = w.reshape(shape) if w.size == eqn.outvars[0].aval.size else None
+    elif name == "slice" and not any(s != 1 for s in params["strides"] or ()):
+        out = w.slice(params["start_indices"], params["limit_indices"])
+    elif name == "split":
+        return _stored_split(eqn, w)
+    elif name in ("dynamic_slice", "gather"):
+        taken = operation.stack_take(eqn, w, operands)
+        out = taken[0] if taken is not None and taken[1] is None else None
+    return None if out is None else [out]
+
+
+def _stored_split(eqn, w) -> list[Any] | None:
+    axis, start, parts = eqn.params["axis"], 0, []
+    for size in eqn.params["sizes"]:
+        starts, limits = [0] * w.ndim, list(w.shape)
+        starts[axis], limits[axis] = start, start + size
+        parts.append(w.slice(starts, limits))
+        start += size
+    return None if any(p is None for p in parts) else parts

@@ -1,0 +1,147 @@
+"""Taps: a reduction of every site's input and output, or of its cotangent."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jeff.program import sites as sites_lib
+from jeff.program import trace
+from jeff.program.rewrite import Rewritten, Run, rewrite
+
+__all__ = ["tap", "tap_cotangents"]
+
+
+def tap(
+    apply: Callable[..., Any],
+    reduce: Callable[[jax.Array, jax.Array], Any],
+    *,
+    where: Callable[[sites_lib.Site], bool] | None = None,
+) -> Callable[..., tuple[Any, dict[str, Any]]]:
+    """The same program, which also returns ``reduce(x, y)`` for every site.
+
+    Args:
+      apply: ``apply(params, *inputs, **kwargs)``, plain or rewritten.
+      reduce: Function of a site's input ``[*batch, ..., K]`` and output
+        ``[*batch, ..., N]`` (indices and rows for a look-up) to a small pytree.
+      where: Which sites to tap; all if not given.
+
+    Returns:
+      ``tapped(params, *inputs, **kwargs) -> (out, taps)`` with `taps` by site name.
+      A scan stacks its iterations along a leading axis, a while loop adds them up,
+      and the branches of a ``cond`` not taken give zeros.
+
+    Raises:
+      TypeError: If `reduce` is not callable.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> tapped = tap(lambda p, x: x @ p["w"], lambda x, y: jnp.abs(x).max())
+      >>> out, taps = tapped({"w": jnp.ones((2, 3))}, jnp.array([[1.0, -4.0]]))
+      >>> print(taps["w"])
+      4.0
+    """
+    if not callable(reduce):
+        raise TypeError(f"reduce must be a function of (x, y), got {reduce!r}")
+    program = apply if isinstance(apply, Rewritten) else rewrite(apply)
+
+    def emit(site, x, y):
+        return reduce(x, y) if where is None or where(site) else None
+
+    @functools.wraps(getattr(apply, "__call__", apply), updated=())
+    def tapped(params, *inputs, **kwargs):
+        return program.run(Run(program.rules, tap=emit), params, inputs, kwargs)
+
+    return tapped
+
+
+def tap_cotangents(
+    apply: Callable[..., Any],
+    reduce: Callable[[jax.Array], jax.Array],
+    *,
+    where: Callable[[sites_lib.Site], bool] | None = None,
+) -> Callable[..., tuple[Any, dict[str, jax.Array]]]:
+    """A loss that also returns ``reduce(dL/dy)`` for every site.
+
+    The reduction happens inside the backward pass, layer by layer, so no array of
+    all cotangents ever exists.
+
+    Args:
+      apply: ``apply(params, *inputs, **kwargs) -> loss`` with a scalar loss.
+      reduce: Function of a site's cotangent ``[*batch, ..., N]`` to a float array.
+      where: Which sites to tap; all if not given.
+
+    Returns:
+      ``tapped(params, *inputs, **kwargs) -> (loss, taps)``; `taps` by site name, with
+      one leading axis per scan around the site. Sites inside a while loop or inside a
+      function with its own derivative have no cotangent here and are left out.
+
+    Raises:
+      ValueError: If the program's output is not one scalar.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> loss = lambda p, x: (x @ p["w"]).sum()
+      >>> tapped = tap_cotangents(loss, lambda g: jnp.abs(g).mean(-1))
+      >>> value, taps = tapped({"w": jnp.ones((2, 3))}, jnp.ones((4, 2)))
+      >>> print(taps["w"])
+      [1. 1. 1. 1.]
+    """
+    if not callable(reduce):
+        raise TypeError(f"reduce must be a function of a cotangent, got {reduce!r}")
+    program = apply if isinstance(apply, Rewritten) else rewrite(apply)
+
+    @jax.custom_vjp
+    def attach(y, probe):
+        del probe
+        return y
+
+    attach.defvjp(
+        lambda y, probe: (y, probe),
+        lambda probe, g: (g, reduce(g).astype(probe.dtype).reshape(probe.shape)),
+    )
+
+    def tapped(params, *inputs, **kwargs):
+        traced = program.tracer.trace(params, inputs, kwargs)
+        _check_scalar(traced)
+        found = sites_lib.find(traced)
+        probes = {
+            site.name: _probe(reduce, site)
+            for site in found.sites
+            if (where is None or where(site)) and _has_cotangent(site)
+        }
+        values = trace.program_inputs(params, inputs, kwargs)
+
+        def loss(probes):
+            run = Run(program.rules, attach=attach, found=found)
+            outs, _ = run.program(traced.jaxpr, values, probes)
+            return outs[0]
+
+        return jax.value_and_grad(loss)(probes)
+
+    return tapped
+
+
+def _has_cotangent(site: sites_lib.Site) -> bool:
+    return None not in site.trips and not site.custom and jnp.issubdtype(
+        site.dtype, jnp.inexact
+    )
+
+
+def _probe(reduce, site) -> jax.Array:
+    shape = jax.eval_shape(reduce, jax.ShapeDtypeStruct(site.y_shape, site.dtype))
+    if not jnp.issubdtype(shape.dtype, jnp.floating):
+        raise ValueError(f"reduce must return floats, got {shape.dtype}")
+    return jnp.zeros((*site.trips, *shape.shape), shape.dtype)
+
+
+def _check_scalar(traced: trace.Traced) -> None:
+    avals = traced.jaxpr.out_avals
+    if len(avals) != 1 or math.prod(avals[0].shape) != 1 or avals[0].shape:
+        raise ValueError(
+            "apply must return one scalar loss, got "
+            + ", ".join(a.str_short() for a in avals)
+        )
