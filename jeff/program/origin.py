@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-__all__ = ["Atom", "Origin", "constant", "derive", "leaf"]
+__all__ = ["Atom", "Origin", "concatenate", "constant", "derive", "leaf"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Origin:
       impure: Whether something that depends on the program's inputs was mixed in
         (a sampled mask, say); a pure weight wins over it when both meet.
       broadcast: Whether the value repeats the leaf along an axis.
+      parts: For kernels concatenated into one (q, k and v, say): the origin of each,
+        and the axis they lie along.
     """
 
     leaves: tuple[str, ...] = ()
@@ -46,6 +48,7 @@ class Origin:
     derived: bool = False
     impure: bool = False
     broadcast: bool = False
+    parts: tuple["Origin", ...] = ()
 
     @property
     def is_weight(self) -> bool:
@@ -59,6 +62,9 @@ class Origin:
 
     def transpose(self, permutation: Sequence[int]) -> "Origin":
         """The origin after a transpose."""
+        if self.parts:
+            parts = tuple(p.transpose(permutation) for p in self.parts)
+            return dataclasses.replace(self, parts=parts)
         if self.derived or not self.leaves:
             return self
         return dataclasses.replace(self, axes=tuple(self.axes[i] for i in permutation))
@@ -66,14 +72,14 @@ class Origin:
     def reshape(self, shape: Sequence[int]) -> "Origin":
         """The origin after a reshape; derived if the axes cannot be followed."""
         if self.derived or not self.leaves:
-            return self
+            return self.as_derived() if self.parts else self
         axes = _regroup([a for axis in self.axes for a in axis], shape)
         return self.as_derived() if axes is None else self.with_axes(axes)
 
     def slice(self, starts: Sequence[int], limits: Sequence[int]) -> "Origin":
         """The origin after a static slice of unit stride."""
         if self.derived or not self.leaves:
-            return self
+            return dataclasses.replace(self, parts=())
         axes = list(self.axes)
         for i, (start, limit) in enumerate(zip(starts, limits, strict=True)):
             size = math.prod(a.size for a in axes[i])
@@ -87,7 +93,7 @@ class Origin:
     def drop(self, axes: Sequence[int]) -> "Origin":
         """The origin after squeezing axes of size 1."""
         if self.derived or not self.leaves:
-            return self
+            return dataclasses.replace(self, parts=())
         kept = tuple(a for i, a in enumerate(self.axes) if i not in set(axes))
         return self.with_axes(kept)
 
@@ -96,7 +102,7 @@ class Origin:
     ) -> "Origin":
         """The origin after ``broadcast_in_dim``; new axes hold no atoms of the leaf."""
         if self.derived or not self.leaves:
-            return self
+            return dataclasses.replace(self, parts=())
         axes: list[tuple[Atom, ...]] = [
             () if n == 1 else (Atom(None, n),) for n in shape
         ]
@@ -111,7 +117,7 @@ class Origin:
     def scanned(self, loop: tuple[int, ...]) -> "Origin":
         """The origin of one iteration's slice along the first axis."""
         if not self.leaves:
-            return self
+            return dataclasses.replace(self, parts=())
         loops = (*self.loops, loop)
         if self.derived:
             return dataclasses.replace(self, loops=loops)
@@ -126,7 +132,7 @@ class Origin:
 
     def as_derived(self) -> "Origin":
         """The origin of something computed from this value."""
-        return dataclasses.replace(self, axes=(), derived=True)
+        return dataclasses.replace(self, axes=(), derived=True, parts=())
 
 
 def leaf(name: str, shape: Sequence[int]) -> Origin:
@@ -169,6 +175,14 @@ def derive(origins: Sequence["Origin | None"]) -> "Origin | None":
         stack=next(o.stack for o in known if o.leaves),
         loops=tuple(dict.fromkeys(loop for o in known for loop in o.loops)),
     )
+
+
+def concatenate(origins: Sequence["Origin | None"]) -> "Origin | None":
+    """The origin of several kernels laid side by side: derived, but with its parts."""
+    mixed = derive(origins)
+    if mixed is None or not all(o is not None and o.is_view for o in origins):
+        return mixed
+    return dataclasses.replace(mixed, parts=tuple(o for o in origins if o is not None))
 
 
 def _regroup(atoms: list[Atom], shape: Sequence[int]) -> Axes | None:

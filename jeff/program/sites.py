@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,22 @@ import jax.numpy as jnp
 from jeff import prng, tree
 from jeff.program import operation, trace, walk
 
-__all__ = ["Site", "Sites", "find", "sites"]
+__all__ = ["Part", "Site", "Sites", "find", "sites"]
+
+
+class Part(NamedTuple):
+    """How one leaf enters a site's weight.
+
+    Attributes:
+      leaf: Path of the leaf.
+      contract_axes: Axes of the leaf that are contracted; the entry axes of a row
+        for a look-up.
+      stack_axes: Axes of the leaf along which loops or experts take one entry.
+    """
+
+    leaf: str
+    contract_axes: tuple[int, ...]
+    stack_axes: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +49,8 @@ class Site:
       y_shape: Shape of the output a rule returns.
       dtype: Dtype of the output.
       weight_dtype: Dtype of the weight operand.
-      contract_axes: Axes of the leaf that are contracted, in the leaf's order; the
-        entry axes of a row for a look-up.
-      stack_axes: Axes of the leaf along which loops or experts take one entry.
+      parts: The leaves whose axes can be followed into the weight: one, or several
+        for kernels laid side by side; none for a weight that is computed.
       trips: Iterations of the loops around it, outermost first; ``None`` unknown.
       macs: Multiply-accumulates of one run of the program (of one iteration per
         loop whose length is unknown).
@@ -62,8 +76,7 @@ class Site:
     y_shape: tuple[int, ...]
     dtype: Any
     weight_dtype: Any
-    contract_axes: tuple[int, ...]
-    stack_axes: tuple[int, ...]
+    parts: tuple[Part, ...]
     trips: tuple[int | None, ...]
     macs: int
     nbytes: int
@@ -91,6 +104,16 @@ class Site:
         name = name.replace("#.", "").replace(".#", "")
         return prng.named_key(key, name, *self.index, *numbers, self.use)
 
+    @property
+    def contract_axes(self) -> tuple[int, ...]:
+        """Contracted axes of the leaf (of the first part)."""
+        return self.parts[0].contract_axes if self.parts else ()
+
+    @property
+    def stack_axes(self) -> tuple[int, ...]:
+        """Stack axes of the leaf (of the first part)."""
+        return self.parts[0].stack_axes if self.parts else ()
+
     def at(self, iterations: tuple[Any, ...]) -> "Site":
         """The site in one iteration (traced or not) of the loops around it."""
         index, use = [], self.use
@@ -107,6 +130,7 @@ class Site:
         data["dtype"] = jnp.dtype(self.dtype).name
         data["weight_dtype"] = jnp.dtype(self.weight_dtype).name
         del data["index"], data["path"], data["strides"]
+        data["parts"] = [p._asdict() for p in self.parts]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in data.items()}
 
 
@@ -328,10 +352,7 @@ def _describe(step, view, name, uses, names) -> Site:
     trips = tuple(f.trips for f in loops)
     strides = uses.strides.get(id(step), {})
     contract = view.contract if step.kind != "lookup" else _row_axes(step)
-    leaf_axes: tuple[int, ...] = ()
-    if origin.is_view and origin.axes:
-        atoms = [a.axis for i in contract for a in origin.axes[i] if a.axis is not None]
-        leaf_axes = tuple(dict.fromkeys(atoms))
+    views = [o for o in (origin.parts or (origin,)) if o.is_view and o.axes]
     x = step.inputs[1 - step.weight] if step.kind != "lookup" else step.inputs[1]
     return Site(
         name=name,
@@ -345,8 +366,7 @@ def _describe(step, view, name, uses, names) -> Site:
         y_shape=view.y_shape,
         dtype=step.outputs[0].aval.dtype,
         weight_dtype=weight.aval.dtype,
-        contract_axes=leaf_axes,
-        stack_axes=tuple(sorted(set(origin.stack))),
+        parts=tuple(_part(o, contract) for o in views),
         trips=trips,
         macs=view.macs * math.prod(t for t in trips if t is not None),
         nbytes=math.prod(weight.aval.shape) * weight.aval.dtype.itemsize,
@@ -355,6 +375,13 @@ def _describe(step, view, name, uses, names) -> Site:
         custom=step.custom,
         path=step.path,
         strides=tuple(strides.get(f.path, 0) for f in loops),
+    )
+
+
+def _part(origin, contract: tuple[int, ...]) -> Part:
+    atoms = [a.axis for i in contract for a in origin.axes[i] if a.axis is not None]
+    return Part(
+        origin.leaves[0], tuple(dict.fromkeys(atoms)), tuple(sorted(set(origin.stack)))
     )
 
 

@@ -129,6 +129,7 @@ class Program:
       constants: Arrays captured in closures that are used like weights.
       used: Names of leaves that reach any equation or output.
       opaque: Equations that take a weight and that the walk does not look into.
+      consts: Values of the arrays the function closed over.
     """
 
     frame: Frame
@@ -137,6 +138,7 @@ class Program:
     constants: list[Step]
     used: set[str]
     opaque: list[Step]
+    consts: list[Value] = dataclasses.field(default_factory=list)
 
 
 def walk(traced: Any) -> Program:
@@ -171,6 +173,7 @@ class _Walker:
         frame.inputs = tuple(inputs)
         consts = [self.fresh(v.aval, origin_lib.constant(), frame)
                   for v in jaxpr.constvars]
+        program.consts = consts
         frame.outputs = tuple(self.jaxpr(jaxpr, consts, inputs, frame, ()))
         self.note_used(frame.outputs)
         return program
@@ -298,6 +301,8 @@ class _Walker:
                 moved = dataclasses.replace(moved, loops=(*moved.loops, self.loop[-1]))
             if moved is not None:
                 return [moved] * len(eqn.outvars)
+        if name == "concatenate":
+            return [origin_lib.concatenate([v.origin for v in operands])]
         mixed = origin_lib.derive([v.origin for v in operands])
         if mixed is None:
             mixed = _mixed_weight(name, operands)
