@@ -120,7 +120,7 @@ class Origin:
             return dataclasses.replace(self, parts=())
         loops = (*self.loops, loop)
         if self.derived:
-            return dataclasses.replace(self, loops=loops)
+            return dataclasses.replace(self, loops=loops, parts=())
         taken = tuple(a.axis for a in self.axes[0] if a.axis is not None)
         return dataclasses.replace(
             self, axes=self.axes[1:], stack=self.stack + taken, loops=loops

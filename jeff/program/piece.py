@@ -1,13 +1,13 @@
 """A piece of a program between two points, as a pure function of its own."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
 from jeff import base, tree
-from jeff.program import compat, trace, walk
+from jeff.program import compat, walk
 from jeff.program.rewrite import Run, Scope
 from jeff.program.sites import Found
 
@@ -106,6 +106,7 @@ def make_piece(
         if value.number in seen or value.number in begun or value.literal is not None:
             continue
         seen.add(value.number)
+        value = frame.first.get(value.number, value)
         step = value.step
         local = step is not None and value.frame is frame
         inside = value.number in depends or value.origin is not None
@@ -114,7 +115,6 @@ def make_piece(
             if id(step) not in steps:
                 steps.add(id(step))
                 queue.extend(step.inputs)
-                queue.extend(v for c in step.children for v in _outer_values(c))
         elif value.is_weight and value.origin is not None and value.origin.is_view:
             weights[value.origin.leaves[0]] = value
         else:
@@ -124,12 +124,6 @@ def make_piece(
         found, frame, tuple(start), tuple(stop),
         dict(sorted(weights.items())), tuple(side.values()), ordered,
     )
-
-
-def _outer_values(frame: walk.Frame) -> Iterable[walk.Value]:
-    """Nothing: every value a sub-program needs is an operand of its equation."""
-    del frame
-    return ()
 
 
 def _dependents(frame: walk.Frame, begun: set[int]) -> set[int]:
@@ -155,6 +149,7 @@ def evaluate(
         if value.number in env or value.number in seen or value.literal is not None:
             continue
         seen.add(value.number)
+        value = frame.first.get(value.number, value)
         if value.step is None:
             raise ValueError(f"{value} is not available here")
         needed.add(id(value.step))
@@ -300,8 +295,3 @@ def _bind_input(env, value, array, label) -> None:
 
 def _dense(value):
     return value.decode() if base.is_stored(value) else value
-
-
-def flat_inputs(params: Any, inputs: Sequence[Any], kwargs: Mapping[str, Any]):
-    """Flat values in the order of the program's inputs."""
-    return trace.program_inputs(params, inputs, kwargs)

@@ -98,6 +98,7 @@ class Frame:
       num_consts: Loop-invariant inputs come first.
       num_carry: Then the carried ones; for a scan the rest are slices.
       path: Where its equation stands.
+      first: The first value computed in it, by number; equal ones are computed once.
     """
 
     kind: str
@@ -110,6 +111,7 @@ class Frame:
     num_consts: int = 0
     num_carry: int = 0
     step: Step | None = None
+    first: dict[int, Value] = dataclasses.field(default_factory=dict)
 
     @property
     def loops(self) -> tuple["Frame", ...]:
@@ -270,6 +272,8 @@ class _Walker:
             self.numbered(None if key is None else (key, i), v.aval, o, frame, step)
             for i, (v, o) in enumerate(zip(eqn.outvars, origins, strict=True))
         )
+        for value in step.outputs:
+            frame.first.setdefault(value.number, value)
         if name in _TRANSPARENT or _adds_unit_axes(eqn):
             for value, source in zip(step.outputs, operands, strict=False):
                 value.root = source.root
@@ -346,6 +350,8 @@ class _Walker:
             self.fresh(v.aval, o, frame, step)
             for v, o in zip(eqn.outvars, origins, strict=True)
         )
+        for value in step.outputs:
+            frame.first.setdefault(value.number, value)
         return step.outputs
 
     def scan(self, eqn, operands, frame, path) -> Sequence[Value]:
