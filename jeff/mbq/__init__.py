@@ -1,1 +1,59 @@
-"""TODO."""
+"""MBQ: modality-balanced quantization of vision-language models (arXiv 2412.19509)."""
+
+from jeff.mbq.awq_scale import awq_scale, weight_magnitude
+from jeff.mbq.calibration import Batch, check_batches
+from jeff.mbq.clip import clip_search, clip_weight
+from jeff.mbq.config import BalanceConfig
+from jeff.mbq.groups import Group, GroupSpec, infer_groups
+from jeff.mbq.methods import (
+    GroupReport,
+    Quantized,
+    Report,
+    awq,
+    mbq,
+    quantized_activations,
+    rtn,
+    smoothquant,
+)
+from jeff.mbq.objective import mae, mse
+from jeff.mbq.scales import activation_magnitude, balance_grid, balance_scale
+from jeff.mbq.sensitivity import sensitivity
+from jeff.mbq.smoothquant_scale import smoothquant_scale
+from jeff.mbq.token_weights import (
+    floored,
+    modality_gradient,
+    modality_ratio,
+    token_weights,
+)
+
+__all__ = [
+    "BalanceConfig",
+    "Batch",
+    "Group",
+    "GroupReport",
+    "GroupSpec",
+    "Quantized",
+    "Report",
+    "activation_magnitude",
+    "awq",
+    "awq_scale",
+    "balance_grid",
+    "balance_scale",
+    "check_batches",
+    "clip_search",
+    "clip_weight",
+    "floored",
+    "infer_groups",
+    "mae",
+    "mbq",
+    "modality_gradient",
+    "modality_ratio",
+    "mse",
+    "quantized_activations",
+    "rtn",
+    "sensitivity",
+    "smoothquant",
+    "smoothquant_scale",
+    "token_weights",
+    "weight_magnitude",
+]

@@ -8,11 +8,11 @@ import jax
 
 from jeff import tree
 from jeff.program import piece as piece_lib
-from jeff.program import sites as sites_lib
 from jeff.program import trace, walk
 from jeff.program.rewrite import Rewritten
+from jeff.program.sites import Found, find
 
-__all__ = ["LeafRef", "Stack", "blocks"]
+__all__ = ["LeafRef", "Stack", "blocks", "whole"]
 
 
 class LeafRef(NamedTuple):
@@ -42,6 +42,8 @@ class Stack:
       leaves: Per block, where each of the template's weights is kept.
       sites: Names of the template's sites, in program order.
       per_block_side: Which side inputs differ from block to block.
+      names: Per block, the site that corresponds to each of the template's.
+      iterations: Per block, its iteration of the scan; ``None`` in straight-line code.
     """
 
     piece: piece_lib.Piece
@@ -49,6 +51,8 @@ class Stack:
     leaves: tuple[Mapping[str, LeafRef], ...]
     sites: tuple[str, ...]
     per_block_side: tuple[bool, ...]
+    names: tuple[Mapping[str, str], ...]
+    iterations: tuple[int | None, ...]
     _entry: tuple[walk.Value, ...]
     _sides: tuple[tuple[walk.Value, ...], ...]
     _frame: walk.Frame
@@ -165,7 +169,7 @@ def blocks(
       (5, ('w',))
     """
     tracer = apply.tracer if isinstance(apply, Rewritten) else trace.Tracer(apply)
-    found = sites_lib.find(tracer.trace(params, inputs, kwargs))
+    found = find(tracer.trace(params, inputs, kwargs))
     if boundaries is not None:
         return (_named_stack(found, boundaries),)
     stacks = [
@@ -194,7 +198,7 @@ def _frames(step: walk.Step) -> Iterable[walk.Frame]:
             yield from _frames(inner)
 
 
-def _scan_stack(found: sites_lib.Found, step: walk.Step) -> Stack:
+def _scan_stack(found: Found, step: walk.Step) -> Stack:
     frame = step.children[0]
     first, stop = frame.num_consts, frame.num_consts + frame.num_carry
     moving = [
@@ -217,12 +221,14 @@ def _scan_stack(found: sites_lib.Found, step: walk.Step) -> Stack:
             n: _scan_ref(v, outer, sliced, i) for n, v in piece.weights.items()
         })
     own = tuple(id(v) in sliced for v in piece.side)
+    same = {name: name for name in piece.sites()}
     for value in piece.side:
         if value.step is not None and value.frame is frame:
             raise ValueError(f"a side input of the block is made inside it: {value}")
     return Stack(
         piece=piece, count=count, leaves=tuple(leaves), sites=piece.sites(),
-        per_block_side=own, _entry=tuple(step.inputs[first + i] for i in moving),
+        per_block_side=own, names=(same,) * count, iterations=tuple(order),
+        _entry=tuple(step.inputs[first + i] for i in moving),
         _sides=(tuple(outer.get(id(v), v) for v in piece.side),), _frame=frame,
     )
 
@@ -262,7 +268,7 @@ def _take(leaf: Any, ref: LeafRef) -> Any:
 # Straight-line code.
 
 
-def _sequence_stack(found: sites_lib.Found) -> Stack | None:
+def _sequence_stack(found: Found) -> Stack | None:
     """The longest run of structurally equal sub-programs around sites."""
     frame = found.program.frame
     at = [i for i, s in enumerate(frame.steps) if s.path in found.by_path]
@@ -284,7 +290,33 @@ def _sequence_stack(found: sites_lib.Found) -> Stack | None:
     return None if best is None else best[1]
 
 
-def _named_stack(found: sites_lib.Found, names: Sequence[str]) -> Stack:
+def whole(apply: Callable[..., Any], params: Any, *inputs: Any, **kwargs: Any) -> Stack:
+    """The whole program as a stack of one block, for programs without repetition.
+
+    Args:
+      apply: ``apply(params, *inputs, **kwargs)``.
+      params: Params tree.
+      *inputs: Inputs, or their shapes.
+      **kwargs: Keyword inputs.
+
+    Returns:
+      One block whose state are the inputs.
+    """
+    tracer = apply.tracer if isinstance(apply, Rewritten) else trace.Tracer(apply)
+    found = find(tracer.trace(params, inputs, kwargs))
+    frame = found.program.frame
+    start = frame.inputs[len(found.traced.names):]
+    piece = piece_lib.make_piece(found, frame, start, frame.outputs)
+    refs = {n: LeafRef(n, None, None) for n in piece.weights}
+    return Stack(
+        piece=piece, count=1, leaves=(refs,), sites=piece.sites(),
+        per_block_side=(False,) * len(piece.side),
+        names=({n: n for n in piece.sites()},), iterations=(None,),
+        _entry=tuple(start), _sides=(piece.side,), _frame=frame,
+    )
+
+
+def _named_stack(found: Found, names: Sequence[str]) -> Stack:
     for name in names:
         found.sites.named(name)
     steps = found.program.frame.steps
@@ -336,14 +368,14 @@ def _match(found, frame, begins: Sequence[int], length: int) -> Stack | None:
         if row is None:
             return None
         rows.append(row)
-    state, side, weights = _classify(external, rows)
-    if state is None or not state:
+    state = _states(external, rows)
+    if not state:
         return None
-    stop = _state_outputs(frame, begins, length, rows, state, own, template)
+    stop = _state_outputs(frame, begins, length, rows, state, template)
     if stop is None:
         return None
     piece = piece_lib.make_piece(found, frame, [external[i] for i in state], stop)
-    return _assemble(found, frame, piece, external, rows, state, weights)
+    return _assemble(found, frame, piece, external, rows, state, begins)
 
 
 def _corresponding(template, block, own, external) -> list[walk.Value] | None:
@@ -389,27 +421,25 @@ def _same_param(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _classify(external, rows):
-    """Splits what enters a block into state, shared or own sides, and weights."""
-    state, side, weights = [], [], []
+def _states(external, rows) -> list[int] | None:
+    """Which of the values that enter a block are its state.
+
+    The others are weights, or side inputs (the same for all blocks, or constants).
+    """
+    state = []
     for i, value in enumerate(external):
         column = [row[i] for row in rows]
-        if all(v is value for v in column) and not value.is_weight:
-            side.append(i)
-        elif value.is_weight:
+        if value.is_weight:
             if not all(v.is_weight and v.aval == value.aval for v in column):
-                return None, None, None
-            weights.append(i)
+                return None
         elif any(v.aval.shape != value.aval.shape for v in column):
-            return None, None, None
-        elif value.origin is None:
+            return None
+        elif value.origin is None and not all(v is value for v in column):
             state.append(i)
-        else:
-            side.append(i)
-    return state, side, weights
+    return state
 
 
-def _state_outputs(frame, begins, length, rows, state, own, template):
+def _state_outputs(frame, begins, length, rows, state, template):
     """The template's outputs that become the next block's state."""
     stop = []
     for i in state:
@@ -428,7 +458,16 @@ def _state_outputs(frame, begins, length, rows, state, own, template):
     return stop
 
 
-def _assemble(found, frame, piece, external, rows, state, weights) -> Stack | None:
+def _assemble(found, frame, piece, external, rows, state, begins) -> Stack | None:
+    names = []
+    for begin in begins:
+        pairs = {}
+        for j, step in enumerate(frame.steps[begins[0] : begins[1]]):
+            if step.path in found.by_path:
+                other = frame.steps[begin + j]
+                pairs[found.by_path[step.path][0].name] = (
+                    found.by_path[other.path][0].name)
+        names.append(pairs)
     place = {id(v): i for i, v in enumerate(external)}
     leaves: list[dict[str, LeafRef]] = [{} for _ in rows]
     for name, value in piece.weights.items():
@@ -446,6 +485,7 @@ def _assemble(found, frame, piece, external, rows, state, weights) -> Stack | No
     )
     return Stack(
         piece=piece, count=len(rows), leaves=tuple(leaves), sites=piece.sites(),
-        per_block_side=differs, _entry=tuple(external[i] for i in state),
+        per_block_side=differs, names=tuple(names), iterations=(None,) * len(rows),
+        _entry=tuple(external[i] for i in state),
         _sides=tuple(sides), _frame=frame,
     )

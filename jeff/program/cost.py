@@ -46,6 +46,7 @@ _WINDOWS = {
     "reduce_window_sum": "additions",
     "reduce_window_max": None,
     "reduce_window_min": None,
+    "select_and_gather_add": None,
 }
 _SCATTERS = {
     "scatter": 0,
@@ -69,14 +70,14 @@ _BY_INPUT = frozenset(
 )
 _MOVES = frozenset(
     """
-    broadcast_in_dim concatenate convert_element_type copy dynamic_slice
-    dynamic_update_slice gather get iota masked_load masked_swap pad rev select_and_gather_add
-    slice split swap transpose unstack
+    broadcast_in_dim concatenate convert_element_type copy copy_p dynamic_slice
+    dynamic_update_slice gather get iota masked_load masked_swap pad rev slice split
+    swap transpose unstack
     """.split()
 )
 _FREE = frozenset(
     """
-    bitcast_convert_type copy_p device_put expand_dims mesh_cast optimization_barrier
+    bitcast_convert_type device_put empty empty2 expand_dims mesh_cast optimization_barrier
     pcast program_id num_programs pvary random_unwrap random_wrap reshape
     sharding_constraint squeeze stop_gradient debug_callback debug_print
     create_token layout_constraint reshard
@@ -105,6 +106,8 @@ def arithmetic(eqn: Any) -> dict[str, Any] | None:
         return _real(out.dtype, additions=out.size)
     if name in _MULTIPLICATIONS:
         return _real(out.dtype, multiplications=out.size)
+    if name == "one_minus_square":
+        return _real(out.dtype, multiplications=out.size, additions=out.size)
     if name == "integer_pow":
         return _integer_power(eqn.params["y"], out)
     if name in _ELEMENTWISE:
@@ -122,6 +125,11 @@ def arithmetic(eqn: Any) -> dict[str, Any] | None:
     if name in _SCATTERS:
         updates = eqn.invars[2].aval.size
         return _named(_SCATTERS[name], name, updates, out.dtype)
+    if name == "select_and_scatter_add":  # gradient of a maximum over windows
+        compared = math.prod(eqn.params["window_dimensions"]) - 1
+        return _real(out.dtype, additions=first.size) | {
+            "other": {name: first.size * compared}
+        }
     if name == "addupdate":
         return _real(eqn.invars[1].aval.dtype, additions=eqn.invars[1].aval.size)
     if name in _BY_INPUT:
@@ -150,6 +158,8 @@ def bytes_moved(eqn: Any, *, in_kernel: bool) -> tuple[dict[str, int], dict[str,
         return (_bytes(value) if name == "addupdate" else {}), _bytes(value)
     if in_kernel or name in _FREE:
         return {}, {}
+    if name == "broadcast_in_dim" and outs[0].size == eqn.invars[0].aval.size:
+        return {}, {}  # only adds axes of size one
     if name in ("gather", "dynamic_slice"):
         return _bytes([*outs, *_avals(eqn.invars[1:])]), _bytes(outs)
     if name == "dynamic_update_slice":

@@ -15,6 +15,8 @@ from jeff.program import compat, cost, trip_count
 
 __all__ = ["Count", "count", "equation_count"]
 
+_CALLS = compat.CALLS | compat.CUSTOM_DERIVATIVES | {"composite"}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Count:
@@ -58,9 +60,9 @@ class Count:
         return _combined([self, more], sum)
 
     def __mul__(self, times: int) -> "Count":
-        return Count(**{
-            field: _times(value, times) for field, value in vars(self).items()
-        })
+        return Count(
+            **{field: _times(value, times) for field, value in vars(self).items()}
+        )
 
     __rmul__ = __mul__
 
@@ -164,7 +166,7 @@ def _walk(jaxpr: Any, inputs: Sequence[int | None], *, in_kernel: bool) -> Count
 def _equation(eqn: Any, known: trip_count.Known, *, in_kernel: bool) -> Count:
     name, params = eqn.primitive.name, eqn.params
     values = known.values(eqn.invars)
-    if name in compat.CALLS | compat.CUSTOM_DERIVATIVES:
+    if name in _CALLS:
         return _walk(compat.inner_jaxpr(eqn), values, in_kernel=in_kernel)
     if name == "scan":
         consts, _ = compat.scan_layout(eqn)

@@ -8,9 +8,9 @@ import jax
 
 from jeff import base
 from jeff.program import piece as piece_lib
-from jeff.program import sites as sites_lib
 from jeff.program import trace, walk
 from jeff.program.rewrite import Rewritten
+from jeff.program.sites import Found, Site, find
 
 __all__ = ["BoundCut", "Cut", "Point", "after", "before", "cut"]
 
@@ -28,12 +28,12 @@ class Point(NamedTuple):
     end: str
 
 
-def before(site: "str | sites_lib.Site") -> Point:
+def before(site: "str | Site") -> Point:
     """The point where a site's input is ready."""
     return Point(getattr(site, "name", site), "input")
 
 
-def after(site: "str | sites_lib.Site") -> Point:
+def after(site: "str | Site") -> Point:
     """The point where a site's output is ready."""
     return Point(getattr(site, "name", site), "output")
 
@@ -90,7 +90,7 @@ class Cut:
         program = self.apply
         tracer = program.tracer if isinstance(program, Rewritten) else trace.Tracer(
             program)
-        found = sites_lib.find(tracer.trace(params, inputs, kwargs))
+        found = find(tracer.trace(params, inputs, kwargs))
         frames = [_frame(found, p) for p in (self.start, self.stop) if p is not None]
         if None in (self.start, self.stop):
             frames.append(found.program.frame)
@@ -169,12 +169,12 @@ def _point(point: "Point | str | None", end: str) -> Point | None:
     return Point(getattr(point, "name", point), end)
 
 
-def _frame(found: sites_lib.Found, point: Point) -> walk.Frame:
+def _frame(found: Found, point: Point) -> walk.Frame:
     found.sites.named(point.site)
     return found.steps[point.site].outputs[0].frame
 
 
-def _input(found: sites_lib.Found, point: Point) -> walk.Value:
+def _input(found: Found, point: Point) -> walk.Value:
     step = found.steps[point.site]
     assert step.weight is not None
     position = 1 if step.kind == "lookup" else 1 - step.weight

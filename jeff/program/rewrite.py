@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jeff import base
 from jeff.program import compat, control, operation, trace
-from jeff.program import sites as sites_lib
+from jeff.program.sites import find
 
 __all__ = ["Rewritten", "rewrite"]
 
@@ -67,7 +67,7 @@ class Rewritten:
     ) -> tuple[Any, dict[str, Any]]:
         """Runs with other hooks; returns the output and what the taps emitted."""
         traced = self.tracer.trace(params, inputs, kwargs)
-        run.found = sites_lib.find(traced)
+        run.found = find(traced)
         values = trace.program_inputs(params, inputs, kwargs)
         outs, emitted = run.program(traced.jaxpr, values)
         return jax.tree.unflatten(traced.out_tree, outs), emitted

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jeff.program import sites as sites_lib
 from jeff.program import trace
 from jeff.program.rewrite import Rewritten, Run, rewrite
+from jeff.program.sites import Site, find
 
 __all__ = ["tap", "tap_cotangents"]
 
@@ -19,7 +19,7 @@ def tap(
     apply: Callable[..., Any],
     reduce: Callable[[jax.Array, jax.Array], Any],
     *,
-    where: Callable[[sites_lib.Site], bool] | None = None,
+    where: Callable[[Site], bool] | None = None,
 ) -> Callable[..., tuple[Any, dict[str, Any]]]:
     """The same program, which also returns ``reduce(x, y)`` for every site.
 
@@ -62,7 +62,7 @@ def tap_cotangents(
     apply: Callable[..., Any],
     reduce: Callable[[jax.Array], jax.Array],
     *,
-    where: Callable[[sites_lib.Site], bool] | None = None,
+    where: Callable[[Site], bool] | None = None,
 ) -> Callable[..., tuple[Any, dict[str, jax.Array]]]:
     """A loss that also returns ``reduce(dL/dy)`` for every site.
 
@@ -107,7 +107,7 @@ def tap_cotangents(
     def tapped(params, *inputs, **kwargs):
         traced = program.tracer.trace(params, inputs, kwargs)
         _check_scalar(traced)
-        found = sites_lib.find(traced)
+        found = find(traced)
         probes = {
             site.name: _probe(reduce, site)
             for site in found.sites
@@ -125,7 +125,7 @@ def tap_cotangents(
     return tapped
 
 
-def _has_cotangent(site: sites_lib.Site) -> bool:
+def _has_cotangent(site: Site) -> bool:
     return None not in site.trips and not site.custom and jnp.issubdtype(
         site.dtype, jnp.inexact
     )

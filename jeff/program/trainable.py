@@ -48,7 +48,8 @@ def trainable(
     """
     pairs, treedef = jax.tree_util.tree_flatten_with_path(params)
     chosen = [
-        _is_floating(leaf) and (where is None or bool(where(tree.path_name(path), leaf)))
+        _is_floating(leaf)
+        and (where is None or bool(where(tree.path_name(path), leaf)))
         for path, leaf in pairs
     ]
     leaves = [leaf for _, leaf in pairs]

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -153,7 +154,7 @@ def _conjunction(test: Any) -> list[Any]:
 
     def parts(atom: Any) -> list[Any]:
         eqn = None if compat.is_literal(atom) else producers.get(atom)
-        if eqn is not None and eqn.primitive.name == "and":
+        if eqn is not None and eqn.primitive.name in ("and", "convert_element_type"):
             return [part for operand in eqn.invars for part in parts(operand)]
         return [eqn if eqn is not None and eqn.primitive.name in _MIRRORED else None]
 
@@ -210,12 +211,12 @@ def _trips(test, inputs, place, comparison, first: int, step: int) -> int | None
 
 
 def _is_integer(value: Any) -> bool:
+    if isinstance(value, jax.core.Tracer):
+        return False
     dtype = getattr(value, "dtype", None)
     if dtype is None:
         return isinstance(value, int) and not isinstance(value, bool)
-    if not jnp.issubdtype(dtype, jnp.integer) or np.shape(value) != ():
-        return False
-    return not isinstance(value, jnp.ndarray) or value.is_fully_addressable
+    return jnp.issubdtype(dtype, jnp.integer) and np.shape(value) == ()
 
 
 def _fits(value: int, dtype: Any) -> bool:

@@ -1,0 +1,76 @@
+"""Settings of the balanced quantization and its baselines, as one hashable value."""
+
+import dataclasses
+from typing import Literal
+
+from jeff.quantize import QuantConfig
+
+__all__ = ["BalanceConfig"]
+
+_REWEIGHT = ("ratio_floor", "ratio", "uniform", "answer", "none")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BalanceConfig:
+    """How weights (and activations) are quantized and scales are searched.
+
+    Attributes:
+      weights: The weight quantizer. With `activation_bits` it is the symmetric
+        per-channel one of the paper's weight-activation mode.
+      activation_bits: Width of the per-token dynamic symmetric activation codes;
+        ``None`` leaves activations alone.
+      loss: ``"mae"`` or ``"mse"``; what candidates are judged by (MBQ only; AWQ uses
+        ``"mse"``).
+      reweight: How tokens weigh in the loss of MBQ: ``"ratio_floor"`` (the program's:
+        vision by the sensitivity ratio, raised to the median over layers),
+        ``"ratio"`` (the paper's), ``"uniform"`` (all named tokens alike),
+        ``"answer"`` (the reference modality alone) or ``"none"`` (every token,
+        padding included).
+      reference: The modality that weighs 1.
+      grid: Number of exponents tried.
+      share: How the magnitudes of channels that must share a scale are reduced,
+        ``"max"`` or ``"mean"`` (grouped-query attention).
+      smoothing: Exponent of SmoothQuant.
+      fold_tolerance: Largest relative change of a block's output by folding a scale;
+        a fold that changes more is left out and reported.
+
+    Raises:
+      ValueError: If a field is out of range.
+
+    Examples:
+      >>> BalanceConfig(weights=QuantConfig(bits=3, group_size=64)).grid
+      20
+    """
+
+    weights: QuantConfig
+    activation_bits: int | None = None
+    loss: Literal["mae", "mse"] = "mae"
+    reweight: Literal["ratio_floor", "ratio", "uniform", "answer", "none"] = (
+        "ratio_floor"
+    )
+    reference: str = "language"
+    grid: int = 20
+    share: Literal["max", "mean"] = "max"
+    smoothing: float = 0.5
+    fold_tolerance: float = 1e-5
+
+    def __post_init__(self):
+        """Checks the fields."""
+        if self.activation_bits is not None and not 2 <= self.activation_bits <= 8:
+            raise ValueError(
+                f"activation_bits must be in [2, 8], got {self.activation_bits}"
+            )
+        if self.loss not in ("mae", "mse"):
+            raise ValueError(f"loss must be 'mae' or 'mse', got {self.loss!r}")
+        if self.reweight not in _REWEIGHT:
+            raise ValueError(
+                f"reweight must be one of {_REWEIGHT}, got {self.reweight!r}"
+            )
+        if self.grid < 1:
+            raise ValueError(f"grid must be at least 1, got {self.grid}")
+        if self.share not in ("max", "mean"):
+            raise ValueError(f"share must be 'max' or 'mean', got {self.share!r}")
+        if not 0.0 <= self.smoothing <= 1.0:
+            raise ValueError(f"smoothing must be in [0, 1], got {self.smoothing}")
+        if self.fold_tolerance <= 0:
+            raise ValueError(f"fold_tolerance must be > 0, got {self.fold_tolerance}")

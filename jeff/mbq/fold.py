@@ -1,0 +1,96 @@
+"""Folding balance scales into the weights of a block, exactly."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jeff.mbq.groups import Group
+from jeff.program.channels import ChannelMap
+from jeff.quantize.affine import exact_divide
+
+__all__ = ["fold_scale", "scale_targets", "relative_change"]
+
+
+def scale_targets(
+    weights: Mapping[str, jax.Array],
+    targets: Mapping[str, ChannelMap],
+    scale: jax.Array,
+) -> dict[str, jax.Array]:
+    """The group's own weights times the scale of their input channels.
+
+    Args:
+      weights: Weights of a block, by entry name.
+      targets: Channel maps, from `Group.targets`.
+      scale: ``[K]``, positive.
+
+    Returns:
+      The changed weights only, in their own dtype.
+    """
+    return {
+        name: (weights[name] * _spread(channel_map, scale)).astype(weights[name].dtype)
+        for name, channel_map in targets.items()
+    }
+
+
+def fold_scale(
+    weights: Mapping[str, jax.Array], group: Group, scale: jax.Array
+) -> dict[str, jax.Array]:
+    """The block's weights with a scale folded in; the function they compute is equal.
+
+    The linears of the group are multiplied, what produces their input is divided.
+
+    Args:
+      weights: Weights of a block, by entry name.
+      group: The group; must have `Group.sources`.
+      scale: ``[K]``, positive, equal within the classes of `Group.share`.
+
+    Returns:
+      All weights of the block.
+
+    Raises:
+      ValueError: If the group has nothing to fold into.
+    """
+    if group.sources is None:
+        raise ValueError(f"group {', '.join(group.sites)} cannot be folded: {group.note}")
+    new = dict(weights)
+    for name, channel_map in group.sources.items():
+        w = new[name].astype(jnp.float32)
+        divided = exact_divide(
+            w + channel_map.offset, _spread(channel_map, scale)
+        ) - channel_map.offset
+        new[name] = divided.astype(weights[name].dtype)
+    new.update(scale_targets(new, group.targets, scale))
+    return new
+
+
+def relative_change(
+    run: Callable[[Mapping[str, Any]], Sequence[jax.Array]],
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+) -> float:
+    """Largest change of a block's outputs, relative to the largest output.
+
+    Args:
+      run: ``run(weights) -> outputs`` of the block.
+      before: Its weights.
+      after: Its weights with a scale folded in.
+
+    Returns:
+      ``max |y - y'| / max |y|``.
+    """
+    worst = 0.0
+    for y, z in zip(run(before), run(after), strict=True):
+        if not jnp.issubdtype(y.dtype, jnp.inexact):
+            continue
+        y, z = y.astype(jnp.float32), z.astype(jnp.float32)
+        size = jnp.maximum(jnp.abs(y).max(), jnp.finfo(jnp.float32).tiny)
+        worst = max(worst, float(jnp.abs(y - z).max() / size))
+    return worst
+
+
+def _spread(channel_map: ChannelMap, scale: jax.Array) -> jax.Array:
+    """The scale of every element of a weight; 1 where it has no channel."""
+    padded = jnp.concatenate([scale.astype(jnp.float32), jnp.ones(1, jnp.float32)])
+    return padded[channel_map.index]
