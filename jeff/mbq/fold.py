@@ -1,7 +1,6 @@
 """Folding balance scales into the weights of a block, exactly."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ from jeff.mbq.groups import Group
 from jeff.program.channels import ChannelMap
 from jeff.quantize.affine import exact_divide
 
-__all__ = ["fold_scale", "scale_targets", "relative_change"]
+__all__ = ["fold_scale", "scale_targets"]
 
 
 def scale_targets(
@@ -63,31 +62,6 @@ def fold_scale(
         new[name] = divided.astype(weights[name].dtype)
     new.update(scale_targets(new, group.targets, scale))
     return new
-
-
-def relative_change(
-    run: Callable[[Mapping[str, Any]], Sequence[jax.Array]],
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
-) -> float:
-    """Largest change of a block's outputs, relative to the largest output.
-
-    Args:
-      run: ``run(weights) -> outputs`` of the block.
-      before: Its weights.
-      after: Its weights with a scale folded in.
-
-    Returns:
-      ``max |y - y'| / max |y|``.
-    """
-    worst = 0.0
-    for y, z in zip(run(before), run(after), strict=True):
-        if not jnp.issubdtype(y.dtype, jnp.inexact):
-            continue
-        y, z = y.astype(jnp.float32), z.astype(jnp.float32)
-        size = jnp.maximum(jnp.abs(y).max(), jnp.finfo(jnp.float32).tiny)
-        worst = max(worst, float(jnp.abs(y - z).max() / size))
-    return worst
 
 
 def _spread(channel_map: ChannelMap, scale: jax.Array) -> jax.Array:

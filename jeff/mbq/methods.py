@@ -6,6 +6,7 @@ folded in before rounding are found.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jeff import base, program, quantize, tree
-from jeff.mbq import fold as fold_lib
 from jeff.mbq import scales
 from jeff.mbq.calibration import Batch, check_batches
 from jeff.mbq.config import BalanceConfig
 from jeff.mbq.groups import Group, GroupSpec, infer_groups
-from jeff.mbq.search import GroupSearch
+from jeff.mbq.running_mean import RunningMean
+from jeff.mbq.search import StackSearch, candidate_scales
 from jeff.mbq.sensitivity import sensitivity
 from jeff.mbq.smoothquant_scale import smoothquant_scale
 from jeff.mbq.token_weights import floored, token_weights
@@ -168,22 +169,17 @@ def smoothquant(
     del loss
     job = _Job.start(apply, params, batches, config, where, groups)
 
-    def choose(search: GroupSearch, block, weights, features):
-        if not search.group.elementwise:
+    def choose(search: StackSearch, group: int, block, weights, features):
+        chosen = search.groups[group]
+        if not chosen.elementwise:
             return None, "its input does not come from a norm"
-        peak = None
-        for feature, _ in features():
-            got = search.largest(feature)
-            peak = got if peak is None else jnp.maximum(peak, got)
-        return _Choice(
-            smoothquant_scale(
-                _shared_max(peak, search.group.share),
-                _shared_max(_largest_weights(weights, search.group),
-                            search.group.share),
-                config.smoothing,
-            ),
-            config.smoothing, np.zeros(0), {},
-        ), ""
+        peak = functools.reduce(jnp.maximum, (f.peak for f, _ in features()))
+        largest = _largest_weights(weights, chosen)
+        scale = smoothquant_scale(
+            _shared_max(peak, chosen.share), _shared_max(largest, chosen.share),
+            config.smoothing,
+        )
+        return _Choice(scale, config.smoothing, np.zeros(0), {}), ""
 
     return job.balance(choose, {})
 
@@ -220,7 +216,7 @@ def awq(
     """
     del loss
     job = _Job.start(apply, params, batches, config, where, groups)
-    return job.balance(job.searcher("mse", lambda group, block, batch: None), {})
+    return job.balance(job.searcher("mse", lambda group, block, batch: (None, {})), {})
 
 
 def mbq(
@@ -393,42 +389,44 @@ class _Job:
 
         def weigh(group: Group, block: int, batch: Batch):
             if config.reweight == "none":
-                return None
+                return None, {}
             if config.reweight in ("uniform", "answer"):
                 return token_weights(
                     batch.masks, mode=config.reweight, reference=config.reference,
-                    average=average, counts=counts)
+                    average=average, counts=counts), {}
             row = {m: float(r[block]) for m, r in ratios[group.inspect].items()}
-            weigh.ratios = row
             return token_weights(
                 batch.masks, row, mode="ratio", reference=config.reference,
-                average=average, counts=counts)
+                average=average, counts=counts), row
 
-        weigh.ratios = {}
         return weigh
 
     def searcher(self, loss: str, weigh):
         """The grid search as a chooser of scales."""
+        config = self.config
 
-        def choose(search: GroupSearch, block, weights, features):
-            magnitude = None
-            for feature, _ in features():
-                got = search.magnitude(feature)
-                magnitude = got if magnitude is None else magnitude.merge(got)
-
-            def batches():
-                for feature, batch in features():
-                    tokens = weigh(search.group, block, batch)
-                    if tokens is not None:
-                        tokens = _fit_tokens(tokens, feature.y.shape, search.group)
-                    yield weights, feature, tokens
-
-            scale, index, losses = search.best(
-                batches, magnitude.value, grid=self.config.grid,
-                share=self.config.share, loss=loss)
-            exponent = float(scales.balance_grid(self.config.grid)[index])
-            return _Choice(scale, exponent, np.asarray(losses),
-                           dict(getattr(weigh, "ratios", {}))), ""
+        def choose(search: StackSearch, group: int, block, weights, features):
+            chosen = search.groups[group]
+            magnitude = functools.reduce(
+                RunningMean.merge, (f.magnitude for f, _ in features()))
+            candidates = candidate_scales(
+                magnitude, jnp.asarray(chosen.share), grid=config.grid,
+                share=config.share)
+            total, row = None, {}
+            for feature, batch in features():
+                tokens, row = weigh(chosen, block, batch)
+                if tokens is None:
+                    tokens = np.ones(feature.y.shape[:-1], np.float32)
+                got = search.losses(
+                    weights, feature, candidates,
+                    _fit_tokens(tokens, feature.y.shape, chosen), group=group,
+                    config=config.weights, activation_bits=config.activation_bits,
+                )[loss]
+                total = got if total is None else total.merge(got)
+            assert total is not None
+            losses = np.asarray(total.value)
+            index = int(scales.best_candidate(losses))
+            return _Choice(candidates[index], index / config.grid, losses, row), ""
 
         return choose
 
@@ -437,47 +435,44 @@ class _Job:
         reports: list[GroupReport] = []
         params = self.params
         for i, stack in enumerate(self.stacks):
-            searches = [
-                GroupSearch(stack, g, self.config.weights, self.config.activation_bits)
-                for g in self.groups[i] if g.sources is not None
-            ]
-            skipped = [g for g in self.groups[i] if g.sources is None]
+            search = StackSearch.of(stack, self.groups[i])
             for block in range(stack.count):
-                reports += [_left_out(g, block, stack, g.note) for g in skipped]
-            blocks = self._balance_stack(stack, searches, choose, reports)
+                reports += [
+                    _left_out(g, block, stack, g.note)
+                    for g in self.groups[i] if g.sources is None
+                ]
+            blocks = self._balance_stack(search, choose, reports)
             params = _write_back(params, stack, blocks)
         return dataclasses.replace(self, params=params).finish(tuple(reports), seen)
 
-    def _balance_stack(self, stack, searches, choose, reports):
+    def _balance_stack(self, search: StackSearch, choose, reports):
+        stack = search.stack
         entered = [stack.enter(self.params, *b.inputs) for b in self.batches]
         states = [state for state, _ in entered]
-        run = jax.jit(stack.run)
         changed = []
         for block in range(stack.count):
             weights = _dense_weights(stack.weights(self.params, block))
             sides = [stack.side(side, block) for _, side in entered]
             folded = dict(weights)
-            for search in searches:
-                def features(search=search):
-                    for batch, state, side in zip(
-                        self.batches, states, sides, strict=True):
-                        yield search.features(weights, state, side), batch
-
-                choice, note = choose(search, block, weights, features)
+            streams = _Stream(search, weights, states, sides, self.batches)
+            for group, described in enumerate(search.groups):
+                choice, note = choose(
+                    search, group, block, weights, streams.of(group))
                 if choice is None:
-                    reports.append(_left_out(search.group, block, stack, note))
+                    reports.append(_left_out(described, block, stack, note))
                     continue
-                trial = fold_lib.fold_scale(folded, search.group, choice.scale)
-                change = fold_lib.relative_change(
-                    lambda w: run(w, states[0], sides[0]), weights, trial)
-                report = _reported(search.group, block, stack, choice, change)
-                if not change <= self.config.fold_tolerance:
+                trial, change = search.fold(
+                    weights, folded, choice.scale, states[0], sides[0], group=group)
+                report = _reported(described, block, stack, choice, float(change))
+                if not report.change <= self.config.fold_tolerance:
                     report = report._replace(
-                        fold=(), note=f"folding changes the block by {change:.1e}")
+                        fold=(), note=f"folding changes the block by {report.change:.1e}")
                 else:
                     folded = trial
                 reports.append(report)
-            states = [run(weights, s, d) for s, d in zip(states, sides, strict=True)]
+            states = [
+                search.run(weights, s, d) for s, d in zip(states, sides, strict=True)
+            ]
             changed.append(folded)
         return changed
 
@@ -491,17 +486,13 @@ class _Job:
         stored = {}
         for name, part in leaves.items():
             w = tree.get(self.params, name)
-            one_sided = quantize.one_sided_groups(
-                w, self.config.weights, contract_axes=part.contract_axes,
+            stored[name], one_sided = _quantize(
+                w, config=self.config.weights, contract_axes=part.contract_axes,
                 stack_axes=part.stack_axes)
-            count = int(one_sided.sum())
-            if count:
+            if count := int(one_sided):
                 notes.append(
-                    f"{name}: {count} of {one_sided.size} groups do not straddle zero "
-                    'and are clipped by zero_point="int"; try "int_incl_zero"')
-            stored[name] = quantize.quantize(
-                w, self.config.weights, contract_axes=part.contract_axes,
-                stack_axes=part.stack_axes)
+                    f"{name}: {count} groups do not straddle zero and are clipped by "
+                    'zero_point="int"; try "int_incl_zero"')
         rules: tuple[base.Rule, ...] = ()
         if self.config.activation_bits is not None:
             rules = (quantized_activations(self.config.activation_bits),)
@@ -511,6 +502,43 @@ class _Job:
             sum(q.nbytes for q in stored.values()),
         )
         return Quantized(tree.update(self.params, stored), rules, report)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("config", "contract_axes", "stack_axes")
+)
+def _quantize(w, *, config, contract_axes, stack_axes):
+    """The stored weight, and how many groups the quantizer must clip."""
+    axes = {"contract_axes": contract_axes, "stack_axes": stack_axes}
+    one_sided = quantize.one_sided_groups(w, config, **axes)
+    return quantize.quantize(w, config, **axes), one_sided.sum()
+
+
+class _Stream:
+    """Features of the batches at one block; kept only if there is one batch.
+
+    With more batches they are computed again for every pass, so that the size of the
+    calibration set does not set the memory.
+    """
+
+    def __init__(self, search, weights, states, sides, batches):
+        self._search, self._weights = search, weights
+        self._inputs = list(zip(states, sides, batches, strict=True))
+        self._kept = None
+
+    def of(self, group: int):
+        """A function that yields ``(features, batch)`` of one group."""
+
+        def run():
+            for state, side, batch in self._inputs:
+                features = self._kept
+                if features is None:
+                    features = self._search.features(self._weights, state, side)
+                if len(self._inputs) == 1:
+                    self._kept = features
+                yield features[group], batch
+
+        return run
 
 
 def quantized_activations(bits: int) -> base.Rule:

@@ -1,213 +1,208 @@
-"""The balanced scale search over one group of linears (arXiv 2412.19509, section 3.2).
+"""The balanced scale search over the groups of a block (arXiv 2412.19509, section 3.2).
 
 For every exponent of the grid the group's weights are scaled, quantized and scaled
 back, the inspected region is run, and its output is compared with the full-precision
 one, every token weighing what its modality's sensitivity says.
+
+Everything compiled here serves every block of a stack, every batch and every later
+call with the same program.
 """
 
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jeff import quantize
+from jeff import base, quantize
 from jeff.mbq import objective, scales
-from jeff.mbq.fold import scale_targets
+from jeff.mbq.fold import fold_scale, scale_targets
 from jeff.mbq.groups import Group, weight_of
 from jeff.mbq.running_mean import RunningMean
 from jeff.program import piece
 from jeff.program.blocks import Stack
 from jeff.quantize.affine import exact_divide
 
-__all__ = ["Features", "GroupSearch"]
+__all__ = ["Features", "StackSearch"]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Features:
-    """What a group's search needs of one batch at one block.
+class Features(NamedTuple):
+    """What one group's search needs of one batch at one block.
 
     Attributes:
       x: The shared input, where the inspected region starts.
       side: Side inputs of the region.
-      y: Full-precision output of the region.
-      channels: ``[..., K]``, the input as the group's linears see it.
+      y: ``[..., N]``, full-precision output of the region.
+      magnitude: Mean absolute input per channel, ``[K]``, as a running mean.
+      peak: ``[K]``, largest absolute input per channel.
     """
 
     x: jax.Array
     side: tuple[jax.Array, ...]
     y: jax.Array
-    channels: jax.Array
+    magnitude: RunningMean
+    peak: jax.Array
 
 
-jax.tree_util.register_dataclass(
-    Features, data_fields=["x", "side", "y", "channels"], meta_fields=[]
-)
+class StackSearch:
+    """Compiled pieces of a stack's groups: features, candidate losses, folds."""
 
-
-class GroupSearch:
-    """Compiled pieces of one group: features, magnitudes, candidate losses.
-
-    One compilation serves every block of the stack and every batch.
-    """
-
-    def __init__(
-        self,
-        stack: Stack,
-        group: Group,
-        config: quantize.QuantConfig,
-        activation_bits: int | None = None,
-    ):
-        """Prepares the group's functions.
+    def __init__(self, stack: Stack, groups: Sequence[Group]):
+        """Prepares the functions of the groups that can be folded.
 
         Args:
-          stack: The stack the group was inferred from.
-          group: The group.
-          config: The weight quantizer.
-          activation_bits: Width of activation codes, or ``None``.
+          stack: The stack the groups were inferred from.
+          groups: The groups.
         """
-        self.stack, self.group = stack, group
-        self.config, self.activation_bits = config, activation_bits
+        self.stack = stack
+        self.groups = tuple(g for g in groups if g.sources is not None)
         found = stack.piece.found
-        self._view = found.by_path[found.steps[group.sites[0]].path][1]
-        self._inspect = found.by_path[found.steps[group.inspect].path][1]
-        self._contract = _slice_axes(stack, group)
-        step = found.steps[group.sites[0]]
-        operand = step.inputs[1 - weight_of(step)]
-        region = group.region
-        wanted = [*region.start, *region.side, *region.stop, operand]
-        self._features = piece.make_piece(
-            found, stack.piece.frame, stack.piece.start, wanted
+        self._steps = [found.steps[g.sites[0]] for g in self.groups]
+        self._views = [found.by_path[s.path][1] for s in self._steps]
+        self._inspected = [
+            found.by_path[found.steps[g.inspect].path][1] for g in self.groups
+        ]
+        self._contract = [_slice_axes(stack, g) for g in self.groups]
+        wanted = []
+        for group, step in zip(self.groups, self._steps, strict=True):
+            region, operand = group.region, step.inputs[1 - weight_of(step)]
+            wanted += [*region.start, *region.side, *region.stop, operand]
+        self._piece = piece.make_piece(
+            found, stack.piece.frame, stack.piece.start, wanted,
+            deep=stack.iterations[0] is not None,
         )
-        self._outer = _outer_sides(stack, self._features)
-        self.features = jax.jit(self._run_features)
-        self.magnitude = jax.jit(
-            lambda f: scales.activation_magnitude(f.channels))
-        self.largest = jax.jit(
-            lambda f: jnp.abs(f.channels.astype(jnp.float32)).max(
-                tuple(range(f.channels.ndim - 1))))
-        self.losses = jax.jit(self._run_losses, static_argnames=("loss",))
-
-    def _run_features(self, weights, state, side) -> Features:
-        chosen = [side[i] for i in self._outer]
-        got = self._features(weights, state, chosen)
-        n = len(self.group.region.side)
-        return Features(
-            got[0], tuple(got[1 : 1 + n]), self._inspect.y_view(got[1 + n]),
-            self._view.x_view(got[2 + n]),
+        place = {v.number: i for i, v in enumerate(stack.piece.side)}
+        self._side = [place[v.number] for v in self._piece.side]
+        self.features = jax.jit(self._features)
+        self.losses = jax.jit(
+            self._losses,
+            static_argnames=("group", "config", "activation_bits"),
         )
+        self.fold = jax.jit(self._fold, static_argnames=("group",))
+        self.run = jax.jit(stack.run)
 
-    def _run_losses(
-        self, weights, features: Features, candidates, token_weights, *, loss: str
-    ) -> RunningMean:
-        """Loss of every candidate scale ``[grid, K]`` on one batch."""
-        region = self.group.region
-        measure = objective.as_loss(loss)
+    @classmethod
+    def of(cls, stack: Stack, groups: Sequence[Group]) -> "StackSearch":
+        """The search of a stack; made once per program and choice of groups."""
+        memo = stack.piece.found.memo
+        key = ("mbq", id(stack), tuple((g.sites, g.inspect, g.fold) for g in groups))
+        if key not in memo:
+            memo[key] = cls(stack, groups)
+        return memo[key]
+
+    def _features(self, weights, state, side) -> list[Features]:
+        got = list(self._piece(weights, state, [side[i] for i in self._side]))
+        features = []
+        for i, group in enumerate(self.groups):
+            n = len(group.region.side)
+            (x, *inner), got = got[: 1 + n], got[1 + n :]
+            (y, operand), got = got[:2], got[2:]
+            channels = self._views[i].x_view(operand)
+            axes = tuple(range(channels.ndim - 1))
+            features.append(Features(
+                x, tuple(inner), self._inspected[i].y_view(y),
+                scales.activation_magnitude(channels),
+                jnp.abs(channels.astype(jnp.float32)).max(axes),
+            ))
+        return features
+
+    def _losses(
+        self, weights, features, candidates, tokens, *, group, config, activation_bits
+    ) -> dict[str, RunningMean]:
+        """Both losses of every candidate ``[grid, K]`` of one group on one batch.
+
+        `tokens` weighs the tokens ``[...]``; ones are the plain mean.
+        """
+        region, inspected = self.groups[group].region, self._inspected[group]
 
         def one(scale):
-            changed = self.quantized(weights, scale)
-            rules = ()
-            if self.activation_bits is not None:
-                rules = (self._activations(scale),)
+            changed = self.quantized(weights, group, scale, config, activation_bits)
+            rules: tuple[base.Rule, ...] = ()
+            if activation_bits is not None:
+                rules = (self._activations(group, scale, activation_bits),)
             (y,) = region(changed, (features.x,), features.side, rules=rules)
-            return measure(features.y, self._inspect.y_view(y), token_weights)
+            y = inspected.y_view(y)
+            return {
+                "mae": objective.mae(features.y, y, tokens),
+                "mse": objective.mse(features.y, y, tokens),
+            }
 
         return jax.lax.map(one, candidates)
 
     def quantized(
-        self, weights: Mapping[str, jax.Array], scale: jax.Array
+        self,
+        weights: Mapping[str, jax.Array],
+        group: int,
+        scale: jax.Array,
+        config: quantize.QuantConfig,
+        activation_bits: int | None,
     ) -> dict[str, jax.Array]:
-        """The block's weights with the group's quantized under a scale.
+        """The block's weights with one group's quantized under a scale.
 
         Weight-only: ``Q(W s) / s``. With activations quantized the scale stays in the
         weight, and the activation is divided by it.
         """
         new = dict(weights)
-        for name, w in scale_targets(weights, self.group.targets, scale).items():
+        targets = self.groups[group].targets
+        for name, w in scale_targets(weights, targets, scale).items():
             q = quantize.fake_quant(
-                w, self.config, contract_axes=self._contract[name]
+                w, config, contract_axes=self._contract[group][name]
             )
-            if self.activation_bits is None:
-                spread = scale[self.group.targets[name].index]
+            if activation_bits is None:
+                spread = scale[targets[name].index]
                 q = exact_divide(q.astype(jnp.float32), spread).astype(q.dtype)
             new[name] = q
         return new
 
-    def _activations(self, scale):
-        bits, sites = self.activation_bits, frozenset(self.group.sites)
-        assert bits is not None
+    def _activations(self, group: int, scale: jax.Array, bits: int) -> base.Rule:
+        sites = frozenset(self.groups[group].sites)
 
         def rule(site, op, x, w):
             if site.name not in sites:
                 return op(x, w)
-            balanced = exact_divide(
-                x.astype(jnp.float32), jnp.broadcast_to(scale, x.shape))
-            return op(quantize.fake_quant_activations(
-                balanced, bits=bits).astype(x.dtype), w)
+            balanced = exact_divide(x.astype(jnp.float32), scale)
+            codes = quantize.fake_quant_activations(balanced, bits=bits)
+            return op(codes.astype(x.dtype), w)
 
         return rule
 
-    def best(
-        self,
-        batches: Callable[[], Sequence[tuple[Mapping[str, Any], Features, Any]]],
-        magnitude: jax.Array,
-        *,
-        grid: int,
-        share: str,
-        loss: str,
-    ) -> tuple[jax.Array, int, jax.Array]:
-        """The best scale of the grid.
+    def _fold(self, weights, folded, scale, state, side, *, group):
+        """The folded weights, and how much folding changes the block's output.
 
-        Args:
-          batches: Makes the sequence of ``(weights, features, token_weights)``.
-          magnitude: ``[K]``, mean absolute input over the whole calibration set.
-          grid: Number of exponents.
-          share: Reduction for channels that share a scale.
-          loss: ``"mae"`` or ``"mse"``.
-
-        Returns:
-          ``(scale [K], index, losses [grid])``.
+        The change is the largest difference over the largest output, on one batch.
         """
-        candidates = _candidates(
-            magnitude, jnp.asarray(self.group.share), grid=grid, share=share
-        )
-        total = None
-        for weights, features, token_weights in batches():
-            got = self.losses(weights, features, candidates, token_weights, loss=loss)
-            total = got if total is None else total.merge(got)
-        assert total is not None
-        index = int(scales.best_candidate(total.value))
-        return candidates[index], index, total.value
+        trial = fold_scale(folded, self.groups[group], scale)
+        worst = jnp.float32(0.0)
+        before, after = (self.stack.run(w, state, side) for w in (weights, trial))
+        for y, z in zip(before, after, strict=True):
+            if jnp.issubdtype(y.dtype, jnp.inexact):
+                y, z = y.astype(jnp.float32), z.astype(jnp.float32)
+                size = jnp.maximum(jnp.abs(y).max(), jnp.finfo(jnp.float32).tiny)
+                worst = jnp.maximum(worst, jnp.abs(y - z).max() / size)
+        return trial, worst
 
 
 @functools.partial(jax.jit, static_argnames=("grid", "share"))
-def _candidates(magnitude, classes, *, grid: int, share: str):
+def candidate_scales(
+    magnitude: RunningMean, classes: jax.Array, *, grid: int, share: str
+) -> jax.Array:
+    """``[grid, K]``: the scale of every exponent of the grid."""
     make = functools.partial(scales.balance_scale, share=classes, reduce=share)
-    return jax.vmap(make, in_axes=(None, 0))(magnitude, scales.balance_grid(grid))
+    return jax.vmap(make, in_axes=(None, 0))(
+        magnitude.value, scales.balance_grid(grid)
+    )
 
 
 def _slice_axes(stack: Stack, group: Group) -> dict[str, tuple[int, ...]]:
     """Contracted axes of each of the group's weights, as one block holds it."""
-    found = stack.piece.found
-    axes = {}
+    axes: dict[str, tuple[int, ...]] = {}
     for name in group.sites:
-        site = found.sites.named(name)
-        for part in site.parts:
-            ref = stack.leaves[0].get(part.leaf)
-            if ref is None:
-                continue
-            gone = ref.axis
-            axes[part.leaf] = tuple(
-                a - (gone is not None and a > gone) for a in part.contract_axes
-            )
+        for part in stack.piece.found.sites.named(name).parts:
+            ref: Any = stack.leaves[0].get(part.leaf)
+            if ref is not None:
+                axes[part.leaf] = tuple(
+                    a - (ref.axis is not None and a > ref.axis)
+                    for a in part.contract_axes
+                )
     return axes
-
-
-def _outer_sides(stack: Stack, made: piece.Piece) -> list[int]:
-    """Which of the stack's side inputs a piece inside the block takes."""
-    place = {v.number: i for i, v in enumerate(stack.piece.side)}
-    return [place[v.number] for v in made.side]
-
-

@@ -5,6 +5,7 @@ over the tokens of each modality (arXiv 2412.19509, section 3.2). The reduction 
 channels happens inside the backward pass, so nothing large is kept.
 """
 
+import functools
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -67,17 +68,7 @@ def sensitivity(
     tokens = next(iter(batches[0].masks.values())).shape
     known = program.sites(apply, params, *batches[0].inputs)
     chosen = _chosen(known, tokens, sites)
-
-    def objective(params, inputs, targets):
-        return loss(apply(params, *inputs), targets)
-
-    tapped = jax.jit(
-        program.tap_cotangents(
-            objective,
-            lambda g: jnp.abs(g.astype(jnp.float32)).mean(-1),
-            where=lambda site: site.name in chosen,
-        )
-    )
+    tapped = _tapped(apply, loss, frozenset(chosen))
     total: dict[str, dict[str, RunningMean]] = {}
     for batch in batches:
         _, taps = tapped(params, batch.inputs, batch.targets)
@@ -95,6 +86,22 @@ def sensitivity(
         name: {m: mean.value for m, mean in seen.items()}
         for name, seen in total.items()
     }
+
+
+@functools.lru_cache(maxsize=8)
+def _tapped(apply, loss, names: frozenset[str]):
+    """The compiled gradient taps; the last few are kept for further calls."""
+
+    def objective(params, inputs, targets):
+        return loss(apply(params, *inputs), targets)
+
+    return jax.jit(
+        program.tap_cotangents(
+            objective,
+            lambda g: jnp.abs(g.astype(jnp.float32)).mean(-1),
+            where=lambda site: site.name in names,
+        )
+    )
 
 
 def _chosen(known, tokens, names) -> dict[str, tuple[int | None, ...]]:

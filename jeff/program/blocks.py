@@ -9,7 +9,6 @@ import jax
 from jeff import tree
 from jeff.program import piece as piece_lib
 from jeff.program import trace, walk
-from jeff.program.rewrite import Rewritten
 from jeff.program.sites import Found, find
 
 __all__ = ["LeafRef", "Stack", "blocks", "whole"]
@@ -168,8 +167,14 @@ def blocks(
       >>> stack.count, stack.sites
       (5, ('w',))
     """
-    tracer = apply.tracer if isinstance(apply, Rewritten) else trace.Tracer(apply)
-    found = find(tracer.trace(params, inputs, kwargs))
+    found = find(trace.tracer_of(apply).trace(params, inputs, kwargs))
+    key = ("blocks", None if boundaries is None else tuple(boundaries))
+    if key not in found.memo:
+        found.memo[key] = _stacks(found, boundaries)
+    return found.memo[key]
+
+
+def _stacks(found: Found, boundaries: Sequence[str] | None) -> tuple[Stack, ...]:
     if boundaries is not None:
         return (_named_stack(found, boundaries),)
     stacks = [
@@ -207,7 +212,7 @@ def _scan_stack(found: Found, step: walk.Step) -> Stack:
     ]
     state_in = [frame.inputs[first + i] for i in moving]
     piece = piece_lib.make_piece(
-        found, frame, state_in, [frame.outputs[i] for i in moving]
+        found, frame, state_in, [frame.outputs[i] for i in moving], deep=True
     )
     outer = dict(zip((id(v) for v in frame.inputs), step.inputs, strict=True))
     sliced = {id(v) for v in frame.inputs[stop:]}
@@ -222,9 +227,6 @@ def _scan_stack(found: Found, step: walk.Step) -> Stack:
         })
     own = tuple(id(v) in sliced for v in piece.side)
     same = {name: name for name in piece.sites()}
-    for value in piece.side:
-        if value.step is not None and value.frame is frame:
-            raise ValueError(f"a side input of the block is made inside it: {value}")
     return Stack(
         piece=piece, count=count, leaves=tuple(leaves), sites=piece.sites(),
         per_block_side=own, names=(same,) * count, iterations=tuple(order),
@@ -302,18 +304,20 @@ def whole(apply: Callable[..., Any], params: Any, *inputs: Any, **kwargs: Any) -
     Returns:
       One block whose state are the inputs.
     """
-    tracer = apply.tracer if isinstance(apply, Rewritten) else trace.Tracer(apply)
-    found = find(tracer.trace(params, inputs, kwargs))
+    found = find(trace.tracer_of(apply).trace(params, inputs, kwargs))
+    if "whole" in found.memo:
+        return found.memo["whole"]
     frame = found.program.frame
     start = frame.inputs[len(found.traced.names):]
     piece = piece_lib.make_piece(found, frame, start, frame.outputs)
     refs = {n: LeafRef(n, None, None) for n in piece.weights}
-    return Stack(
+    found.memo["whole"] = Stack(
         piece=piece, count=1, leaves=(refs,), sites=piece.sites(),
         per_block_side=(False,) * len(piece.side),
         names=({n: n for n in piece.sites()},), iterations=(None,),
         _entry=tuple(start), _sides=(piece.side,), _frame=frame,
     )
+    return found.memo["whole"]
 
 
 def _named_stack(found: Found, names: Sequence[str]) -> Stack:

@@ -77,10 +77,10 @@ _MOVES = frozenset(
 )
 _FREE = frozenset(
     """
-    bitcast_convert_type device_put empty empty2 expand_dims mesh_cast optimization_barrier
-    pcast program_id num_programs pvary random_unwrap random_wrap reshape
-    sharding_constraint squeeze stop_gradient debug_callback debug_print
-    create_token layout_constraint reshard
+    bitcast_convert_type create_token debug_callback debug_print device_put empty empty2
+    expand_dims layout_constraint mesh_cast num_programs optimization_barrier pcast
+    program_id pvary random_unwrap random_wrap reshape reshard sharding_constraint
+    squeeze stop_gradient
     """.split()
 )
 

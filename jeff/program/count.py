@@ -57,9 +57,11 @@ class Count:
     notes: tuple[str, ...] = ()
 
     def __add__(self, more: "Count") -> "Count":
+        """Totals of two parts; notes are kept once."""
         return _combined([self, more], sum)
 
     def __mul__(self, times: int) -> "Count":
+        """Totals of a part that runs `times` times."""
         return Count(
             **{field: _times(value, times) for field, value in vars(self).items()}
         )

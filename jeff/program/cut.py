@@ -9,7 +9,6 @@ import jax
 from jeff import base
 from jeff.program import piece as piece_lib
 from jeff.program import trace, walk
-from jeff.program.rewrite import Rewritten
 from jeff.program.sites import Found, Site, find
 
 __all__ = ["BoundCut", "Cut", "Point", "after", "before", "cut"]
@@ -87,10 +86,7 @@ class Cut:
             `stop` does not depend on `start`.
           NotImplementedError: If a point lies inside a while loop or a branch.
         """
-        program = self.apply
-        tracer = program.tracer if isinstance(program, Rewritten) else trace.Tracer(
-            program)
-        found = find(tracer.trace(params, inputs, kwargs))
+        found = find(trace.tracer_of(self.apply).trace(params, inputs, kwargs))
         frames = [_frame(found, p) for p in (self.start, self.stop) if p is not None]
         if None in (self.start, self.stop):
             frames.append(found.program.frame)

@@ -6,38 +6,16 @@ only exist if its framework has been imported by whoever made it.
 """
 
 import difflib
-import inspect
-import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from jeff import base, tree
+from jeff.program import frameworks
 
 __all__ = ["functional", "functional_with_state"]
-
-_SUPPORTED = (
-    "a flax.nnx module, a flax.linen module, a haiku.Transformed or "
-    "haiku.TransformedWithState, or an equinox module"
-)
-
-
-class _Model(NamedTuple):
-    """What every framework's model comes down to.
-
-    Attributes:
-      params: Its parameters.
-      state: Everything else that is an array; an empty tree if there is nothing.
-      join: ``join(params, state)``, one tree in which both keep their leaf names.
-      call: ``call(params, state, *inputs, **kwargs) -> (out, state)``.
-    """
-
-    params: Any
-    state: Any
-    join: Callable[[Any, Any], Any]
-    call: Callable[..., tuple[Any, Any]]
 
 
 def functional(
@@ -79,7 +57,7 @@ def functional(
       *inputs: Example inputs, to initialise a linen or haiku model with.
       key: Random key for that initialisation; for linen also a dictionary of keys.
       variables: Instead of `inputs` and `key`: the variables of a linen model, the
-        params of a haiku one, or its ``(params, state)``.
+        params of a haiku one, or its ``(params, state)``; stored weights may be in it.
       method: What to call instead of the model itself: the name of a method or a
         function of the module and the inputs (not for haiku).
       **kwargs: More arguments of the initialisation.
@@ -107,10 +85,12 @@ def functional(
       >>> list(tree.flatten(params)[0])
       ['bias', 'kernel']
     """
-    model = _read(module, inputs, kwargs, key, variables, method)
+    model = frameworks.read(
+        module, inputs, kwargs, key=key, variables=variables, method=method
+    )
     whole, order = _join(model)
     fit = _fitter(whole, "params")
-    params_def = jax.tree.structure(model.params)
+    params_def = jax.tree.structure(model.params, is_leaf=base.is_stored)
     state_def = jax.tree.structure(model.state)
 
     def apply(params: Any, *inputs: Any, **kwargs: Any) -> Any:
@@ -168,12 +148,14 @@ def functional_with_state(
       >>> print(tree.get(state, "mean"))
       [0.01 0.01]
     """
-    if _is("equinox", "Module", module):
+    if frameworks.is_instance(module, "equinox", "Module"):
         raise TypeError(
             "module: an equinox module takes and returns its eqx.nn.State itself; use "
             "functional(module) and pass the state as an input"
         )
-    model = _read(module, inputs, kwargs, key, variables, method)
+    model = frameworks.read(
+        module, inputs, kwargs, key=key, variables=variables, method=method
+    )
     fit_params = _fitter(model.params, "params")
     fit_state = _fitter(model.state, "state")
 
@@ -183,148 +165,9 @@ def functional_with_state(
     return apply, model.params, model.state
 
 
-def _is(package: str, name: str, x: Any) -> bool:
-    """Whether `x` is an instance of ``package.name``, importing nothing."""
-    kind = getattr(sys.modules.get(package), name, None)
-    return kind is not None and isinstance(x, kind)
-
-
-def _read(module, inputs, kwargs, key, variables, method) -> _Model:
-    if _is("flax.nnx", "Module", module) or _is("equinox", "Module", module):
-        if inputs or kwargs or key is not None or variables is not None:
-            raise ValueError(
-                f"module: {type(module).__name__} holds its own arrays; inputs, key, "
-                "variables and other arguments have no use"
-            )
-        read = _read_nnx if _is("flax.nnx", "Module", module) else _read_equinox
-        return read(module, _caller(method))
-    if _is("flax.linen", "Module", module):
-        return _read_linen(module, inputs, kwargs, key, variables, method)
-    if _is("haiku", "Transformed", module) or _is(
-        "haiku", "TransformedWithState", module
-    ):
-        if method is not None:
-            raise ValueError(f"method: a haiku transform has none, got {method!r}")
-        return _read_haiku(module, inputs, kwargs, key, variables)
-    hint = "; a plain function apply(params, *inputs) needs no conversion"
-    raise TypeError(
-        f"module must be {_SUPPORTED}, got {type(module).__name__}"
-        + (hint if inspect.isroutine(module) else "")
-    )
-
-
-def _read_nnx(module, call_method) -> _Model:
-    nnx = sys.modules["flax.nnx"]
-    graph, *states = nnx.split(module, nnx.Param, ...)
-    # A copy: the variables of `module` itself may change later.
-    params, state = jax.tree.map(lambda x: x, states)
-
-    def call(params, state, *inputs, **kwargs):
-        model = nnx.merge(graph, params, state)
-        out = call_method(model, *inputs, **kwargs)
-        return out, nnx.state(model, nnx.Not(nnx.Param))
-
-    return _Model(params, state, nnx.merge_state, call)
-
-
-def _read_linen(module, inputs, kwargs, key, variables, method) -> _Model:
-    if module.scope is not None:
-        module, bound = module.unbind()
-        variables = bound if variables is None else variables
-    if variables is None:
-        _require_initialisation(inputs, key, "a flax.linen module")
-        variables = module.init(key, *inputs, method=method, **kwargs)
-    elif "params" not in variables:
-        raise ValueError(
-            "variables: a flax.linen module needs the collection 'params', got "
-            f"{sorted(variables)}"
-        )
-    params = variables["params"]
-    state = {name: v for name, v in variables.items() if name != "params"}
-
-    def call(params, state, *inputs, rngs=None, **kwargs):
-        variables = {"params": params, **state}
-        options = {"rngs": rngs, "method": method, "mutable": list(state)}
-        if not state:
-            return module.apply(
-                variables, *inputs, **kwargs, **(options | {"mutable": False})
-            ), state
-        return module.apply(variables, *inputs, **kwargs, **options)
-
-    return _Model(params, state, lambda p, s: _beside(p, s), call)
-
-
-def _read_haiku(module, inputs, kwargs, key, variables) -> _Model:
-    has_state = _is("haiku", "TransformedWithState", module)
-    if variables is None:
-        _require_initialisation(inputs, key, "a haiku transform")
-        variables = module.init(key, *inputs, **kwargs)
-    if has_state and not (isinstance(variables, tuple) and len(variables) == 2):
-        raise ValueError(
-            "variables: a haiku.TransformedWithState needs (params, state), got "
-            f"{type(variables).__name__}"
-        )
-    params, state = variables if has_state else (variables, {})
-    names = list(inspect.signature(module.apply).parameters)
-    takes_rng = names[1 + has_state : 2 + has_state] == ["rng"]
-
-    def call(params, state, *inputs, rng=None, **kwargs):
-        held = (params, state) if has_state else (params,)
-        drawn = (rng,) if takes_rng else ()
-        out = module.apply(*held, *drawn, *inputs, **kwargs)
-        return out if has_state else (out, state)
-
-    return _Model(
-        params, state, lambda p, s: _beside(p, {"state": s} if s else {}), call
-    )
-
-
-def _read_equinox(module, call_method) -> _Model:
-    equinox = sys.modules["equinox"]
-
-    def is_array(x):
-        return equinox.is_array(x) or isinstance(x, jax.ShapeDtypeStruct)
-
-    params, static = equinox.partition(module, is_array)
-
-    def call(params, state, *inputs, **kwargs):
-        model = equinox.combine(params, static)
-        return call_method(model, *inputs, **kwargs), state
-
-    return _Model(params, {}, lambda p, s: p, call)
-
-
-def _caller(method: Any) -> Callable[..., Any]:
-    """``caller(module, *inputs)`` that calls the module's `method`."""
-    if method is None:
-        return lambda module, *args, **kwargs: module(*args, **kwargs)
-    if isinstance(method, str):
-        return lambda module, *args, **kw: getattr(module, method)(*args, **kw)
-    return method
-
-
-def _require_initialisation(inputs, key, kind: str) -> None:
-    if not inputs or key is None:
-        raise ValueError(
-            f"{'key' if inputs else 'inputs'}: {kind} holds no arrays; pass example "
-            "inputs and key, or variables"
-        )
-
-
-def _beside(params: Any, collections: dict[str, Any]) -> Any:
-    """`params` with the collections of state as further top-level entries."""
-    for name in collections:
-        if name in params:
-            raise ValueError(
-                f"module: {name!r} is both a module and a collection of state; use "
-                "functional_with_state, which keeps the two apart"
-            )
-    return {**params, **collections} if collections else params
-
-
-def _join(model: _Model) -> tuple[Any, list[int]]:
+def _join(model: frameworks.Model) -> tuple[Any, list[int]]:
     """The joined tree, and for each leaf of params, then of state, its index there."""
-    params, params_def = jax.tree.flatten(model.params)
+    params, params_def = jax.tree.flatten(model.params, is_leaf=base.is_stored)
     state, state_def = jax.tree.flatten(model.state)
     whole = model.join(model.params, model.state)
     numbers = range(len(params) + len(state))
@@ -346,7 +189,8 @@ def _fitter(expected: Any, argument: str) -> Callable[[Any], Any]:
         for name, shape in shapes.items():
             if name not in found:
                 raise ValueError(
-                    f"{argument} lacks leaf {name!r} of shape {shape}{_near(name, found)}"
+                    f"{argument} lacks leaf {name!r} of shape {shape}"
+                    f"{_near(name, found)}"
                 )
             if np.shape(found[name]) != shape:
                 raise ValueError(

@@ -88,12 +88,15 @@ def make_piece(
     frame: walk.Frame,
     start: Sequence[walk.Value],
     stop: Sequence[walk.Value],
+    *,
+    deep: bool = False,
 ) -> Piece:
     """The piece of `frame` from `start` to `stop`.
 
     Whatever `stop` needs that does not depend on `start` becomes a weight (a
     parameter leaf), a side input (an activation), or is computed inside (what depends
-    on parameters and constants only).
+    on parameters and constants only). With `deep`, everything that can be computed
+    from the inputs of the frame is computed inside, and only those are side inputs.
     """
     begun = {v.number for v in start}
     depends = _dependents(frame, begun)
@@ -109,7 +112,7 @@ def make_piece(
         value = frame.first.get(value.number, value)
         step = value.step
         local = step is not None and value.frame is frame
-        inside = value.number in depends or value.origin is not None
+        inside = deep or value.number in depends or value.origin is not None
         if local and inside:
             assert step is not None
             if id(step) not in steps:

@@ -46,15 +46,16 @@ def rewrite(apply: Callable[..., Any], *rules: base.Rule) -> "Rewritten":
         if not callable(rule):
             raise TypeError(f"a rule must be a function, got {rule!r}")
     if isinstance(apply, Rewritten):
-        return Rewritten(apply.tracer, (*apply.rules, *rules))
-    return Rewritten(trace.Tracer(apply), rules)
+        return Rewritten(apply.apply, (*apply.rules, *rules))
+    return Rewritten(apply, rules)
 
 
 class Rewritten:
     """A program with rules at its sites (made by `jeff.rewrite`)."""
 
-    def __init__(self, tracer: trace.Tracer, rules: Sequence[base.Rule]):
-        self.tracer = tracer
+    def __init__(self, apply: Callable[..., Any], rules: Sequence[base.Rule]):
+        self.apply = apply
+        self.tracer = trace.tracer_of(apply)
         self.rules = tuple(rules)
 
     def __call__(self, params: Any, *inputs: Any, **kwargs: Any) -> Any:

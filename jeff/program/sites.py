@@ -201,6 +201,7 @@ class Found:
       steps: The step of each site, by the site's name.
       by_path: The site and its presentation, by the path of the equation.
       inside: Paths of all equations that have a site inside them.
+      memo: What others derived from this program, so that it is derived once.
     """
 
     traced: trace.Traced
@@ -209,6 +210,7 @@ class Found:
     steps: dict[str, walk.Step]
     by_path: dict[tuple[int, ...], tuple[Site, operation.Presentation]]
     inside: frozenset[tuple[int, ...]]
+    memo: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
 
 def sites(
@@ -248,7 +250,7 @@ def sites(
       up (4, 8) 96 input
       down (8, 2) 48 tanh
     """
-    return find(trace.Tracer(apply).trace(params, inputs, kwargs, axis_sizes)).sites
+    return find(trace.tracer_of(apply).trace(params, inputs, kwargs, axis_sizes)).sites
 
 
 _FOUND: "dict[int, tuple[Any, Found]]" = {}

@@ -1,6 +1,7 @@
 """From a call to a traced program: equations, named leaves, output structure."""
 
 import dataclasses
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,9 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jeff import base, tree
-from jeff.program import compat
 
-__all__ = ["Traced", "Tracer"]
+__all__ = ["Traced", "Tracer", "program_inputs", "tracer_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +36,22 @@ class Tracer:
     """
 
     def __init__(self, apply: Callable[..., Any]):
-        self.apply = apply
-        self._jitted = jax.jit(lambda params, args, kwargs: apply(params, *args, **kwargs))
+        # A strong reference from the jitted function would keep `apply` alive for as
+        # long as the table of tracers does; a weak one lets both go.
+        try:
+            self._apply = weakref.ref(apply)
+        except TypeError:
+            self._apply = lambda: apply
+        self._jitted = jax.jit(lambda params, args, kwargs: self.apply(
+            params, *args, **kwargs))
+
+    @property
+    def apply(self) -> Callable[..., Any]:
+        """The function."""
+        apply = self._apply()
+        if apply is None:
+            raise ReferenceError("the traced function no longer exists")
+        return apply
 
     def trace(
         self,
@@ -87,6 +101,23 @@ def _dense_aval(leaf: Any) -> Any:
     return leaf
 
 
+_TRACERS: "weakref.WeakKeyDictionary[Any, Tracer]" = weakref.WeakKeyDictionary()
+
+
+def tracer_of(apply: Callable[..., Any]) -> Tracer:
+    """The tracer of a function; one and the same for every call with it."""
+    own = getattr(apply, "tracer", None)
+    if isinstance(own, Tracer):
+        return own
+    try:
+        tracer = _TRACERS.get(apply)
+        if tracer is None:
+            tracer = _TRACERS[apply] = Tracer(apply)
+    except TypeError:  # cannot be hashed or referenced weakly
+        tracer = Tracer(apply)
+    return tracer
+
+
 def program_inputs(params: Any, inputs: Sequence[Any], kwargs: Mapping[str, Any]):
     """Flat values in the order of the traced program's inputs (stored leaves kept)."""
     leaves, _ = tree.flatten(params)
@@ -98,8 +129,3 @@ def program_inputs(params: Any, inputs: Sequence[Any], kwargs: Mapping[str, Any]
 
 def _is_array(x: Any) -> bool:
     return isinstance(x, jax.Array | jax.ShapeDtypeStruct) or hasattr(x, "aval")
-
-
-def closed_consts(traced: Traced) -> Sequence[Any]:
-    """Values the function closed over."""
-    return compat.consts_of(traced.jaxpr)

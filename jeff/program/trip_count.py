@@ -32,14 +32,15 @@ _MIRRORED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "ne": "ne"}
 
 
 class Known:
-    """Scalar integers of a program whose values are known without running it.
-
-    Args:
-      jaxpr: The program, closed or open, or None to know literals only.
-      inputs: For each of its inputs the value, or None.
-    """
+    """Scalar integers of a program whose values are known without running it."""
 
     def __init__(self, jaxpr: Any = None, inputs: Sequence[int | None] = ()):
+        """Starts from the inputs and constants of a program.
+
+        Args:
+          jaxpr: The program, closed or open, or None to know literals only.
+          inputs: For each of its inputs the value, or None.
+        """
         self._values: dict[Any, int] = {}
         if jaxpr is None:
             return

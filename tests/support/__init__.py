@@ -1,0 +1,1 @@
+"""Material shared by tests: small models of every framework jeff reads."""
