@@ -18,6 +18,7 @@ __all__ = [
     "is_literal",
     "open_jaxpr",
     "scan_layout",
+    "shard_map_axes",
 ]
 
 # Equations that just run their sub-program.
@@ -61,6 +62,14 @@ def scan_layout(eqn: Any) -> tuple[int, int]:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = params["ft_in"].unpack()
     return len(consts), len(carry)
+
+
+def shard_map_axes(eqn: Any) -> set[Any]:
+    """Names of the mesh axes a ``shard_map`` equation makes manual."""
+    for name in ("newly_manual_axes", "manual_axes"):
+        if name in eqn.params:
+            return set(eqn.params[name])
+    raise ValueError("the shard_map equation does not name its manual axes")
 
 
 def bind(eqn: Any, operands: Sequence[Any]) -> list[Any]:

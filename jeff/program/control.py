@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
 
 from jeff import base
-from jeff.program import compat
+from jeff.program import compat, shard
 
 __all__ = ["descend"]
 
@@ -169,67 +170,79 @@ def _remat(run, eqn, operands, path, scope):
 
 
 def _custom(run, eqn, operands, path, scope):
-    """Keeps the derivative: the rewritten primal, with the original's derivative.
+    """The rewritten value, with the derivative of the original equation.
 
     Stored weights are decoded before the call, so the derivative sees dense ones and
-    gradients reach scales through the decoding.
+    gradients reach scales through the decoding. What the rules themselves bring in
+    (a trained scale, say) gets its gradient through them.
     """
-    operands = run.decode_all(operands, eqn.primitive.name)
+    name = eqn.primitive.name
+    operands = run.decode_all(operands, name)
     if not run.hooked:
         return compat.bind(eqn, operands), {}
+    if eqn.effects:
+        run.notes.append(f"a {name} with side effects is left alone")
+        return compat.bind(eqn, operands), {}
     if run.attach is not None and _inner_feeds(run, scope, path):
-        run.notes.append(
-            f"no cotangent tap inside a {eqn.primitive.name}: its derivative is its own"
-        )
-    if run.tap is not None or run.attach is not None:
-        run.notes.append(f"taps inside a {eqn.primitive.name} see the primal only")
-    closed = compat.inner_jaxpr(eqn)
+        run.notes.append(f"no cotangent tap inside a {name}: its derivative is its own")
+    if run.rules:
+        run.notes.append(f"rules inside a {name} keep the original's derivative")
+    originals = compat.bind(eqn, operands)
     plain = type(scope)(scope.iterations, {})
-
-    def primal(*values):
-        return run.jaxpr(closed, list(values), (*path, 0), plain)
-
-    @jax.custom_jvp
-    def call(*values):
-        return primal(*values)
-
-    @call.defjvp
-    def call_jvp(primals, tangents):
-        _, tangents_out = jax.jvp(
-            lambda *values: compat.bind(eqn, values), primals, tangents
-        )
-        outs, emitted = primal(*primals)
-        zeros = jax.tree.map(_zero_tangent, emitted)
-        return (outs, emitted), (tangents_out, zeros)
-
-    return call(*operands)
+    values, emitted = run.jaxpr(
+        compat.inner_jaxpr(eqn), lax.stop_gradient(operands), (*path, 0), plain
+    )
+    values = run.decode_all(values, name)
+    outs = [
+        _carried(value, original) if jnp.issubdtype(value.dtype, jnp.inexact) else value
+        for value, original in zip(values, originals, strict=True)
+    ]
+    return outs, emitted
 
 
-def _zero_tangent(x):
-    dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jax.dtypes.float0
-    if dtype == jax.dtypes.float0:
-        import numpy as np
+@jax.custom_jvp
+def _carried(value, original):
+    """`value`, which changes as `original` does."""
+    del original
+    return value
 
-        return np.zeros(x.shape, dtype)
-    return jnp.zeros(x.shape, dtype)
+
+@_carried.defjvp
+def _carried_jvp(primals, tangents):
+    return primals[0], tangents[0] + tangents[1]
 
 
 def _shard_map(run, eqn, operands, path, scope):
     params = eqn.params
-    operands = run.decode_all(operands, "a shard_map's boundary")
+    mesh, sizes = params["mesh"], dict(params["mesh"].shape)
+    values, specs = [], []
+    for value, spec in zip(operands, params["in_specs"], strict=True):
+        if base.is_stored(value):
+            stored = shard.stored_specs(value, spec, sizes)
+            if stored is None:
+                (value,) = run.decode_all([value], "a shard_map that cuts its groups")
+            else:
+                spec = stored
+        values.append(value)
+        specs.append(spec)
     if run.tap is not None:
         run.notes.append("sites inside a shard_map are not tapped")
     inner = type(run)(rules=run.rules, notes=run.notes, found=run.found)
 
-    def body(*values):
-        return inner.jaxpr(params["jaxpr"], list(values), (*path, 0), scope)[0]
+    def body(iterations, *values):
+        local = type(scope)(tuple(iterations), {})
+        outs, _ = inner.jaxpr(params["jaxpr"], list(values), (*path, 0), local)
+        return inner.decode_all(outs, "a shard_map's output")
 
     mapped = jax.shard_map(
-        body, mesh=params["mesh"], in_specs=tuple(params["in_specs"]),
+        body,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), *specs),
         out_specs=list(params["out_specs"]),
-        axis_names=set(params["manual_axes"]), check_vma=params["check_vma"],
+        axis_names=compat.shard_map_axes(eqn),
+        check_vma=params["check_vma"],
     )
-    return mapped(*operands), {}
+    return mapped(list(scope.iterations), *values), {}
 
 
 _LOOPS = {"scan": _scan, "while": _while, "cond": _cond, "shard_map": _shard_map}

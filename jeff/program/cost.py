@@ -23,7 +23,7 @@ _ELEMENTWISE = frozenset(
     xor
     """.split()
 )
-# Reductions to fewer elements: the operation of each step (None: listed by name).
+# The total that each step of the following goes to; None: listed by name, "": none.
 _REDUCTIONS = {
     "reduce_sum": "additions",
     "reduce_prod": "multiplications",
@@ -49,7 +49,7 @@ _WINDOWS = {
     "select_and_gather_add": None,
 }
 _SCATTERS = {
-    "scatter": 0,
+    "scatter": "",
     "scatter-add": "additions",
     "scatter-sub": "additions",
     "scatter_add": "additions",
@@ -95,8 +95,8 @@ def arithmetic(eqn: Any) -> dict[str, Any] | None:
       Totals by field, or None if the primitive is not known here.
     """
     name = eqn.primitive.name
-    out = eqn.outvars[0].aval if eqn.outvars else None
-    first = eqn.invars[0].aval if eqn.invars else None
+    out: Any = eqn.outvars[0].aval if eqn.outvars else None
+    first: Any = eqn.invars[0].aval if eqn.invars else None
     if name in _MOVES or name in _FREE:
         return {}
     if name in ("dot_general", "ragged_dot_general", "conv_general_dilated"):
@@ -243,8 +243,8 @@ def _integer_power(power: int, out: Any) -> dict[str, Any]:
     return cost | ({"other": {"div": out.size}} if power < 0 else {})
 
 
-def _named(field: str | int | None, name: str, n: int, dtype: Any) -> dict[str, Any]:
-    if field == 0:
+def _named(field: str | None, name: str, n: int, dtype: Any) -> dict[str, Any]:
+    if field == "":
         return {}
     n = max(n, 0)
     return {"other": {name: n}} if field is None else _real(dtype, **{field: n})

@@ -1,8 +1,7 @@
 """Taps: a reduction of every site's input and output, or of its cotangent."""
 
-import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ def tap(
     reduce: Callable[[jax.Array, jax.Array], Any],
     *,
     where: Callable[[Site], bool] | None = None,
+    axis_sizes: Mapping[str, int] | None = None,
 ) -> Callable[..., tuple[Any, dict[str, Any]]]:
     """The same program, which also returns ``reduce(x, y)`` for every site.
 
@@ -28,11 +28,13 @@ def tap(
       reduce: Function of a site's input ``[*batch, ..., K]`` and output
         ``[*batch, ..., N]`` (indices and rows for a look-up) to a small pytree.
       where: Which sites to tap; all if not given.
+      axis_sizes: Sizes of named axes that the program reduces over and nobody binds;
+        every member of such an axis gets the same arguments.
 
     Returns:
       ``tapped(params, *inputs, **kwargs) -> (out, taps)`` with `taps` by site name.
-      A scan stacks its iterations along a leading axis, a while loop adds them up,
-      and the branches of a ``cond`` not taken give zeros.
+      A scan stacks its iterations along a leading axis, a while loop adds them up
+      (without its condition), and the branches of a ``cond`` not taken give zeros.
 
     Raises:
       TypeError: If `reduce` is not callable.
@@ -51,9 +53,11 @@ def tap(
     def emit(site, x, y):
         return reduce(x, y) if where is None or where(site) else None
 
-    @functools.wraps(getattr(apply, "__call__", apply), updated=())
-    def tapped(params, *inputs, **kwargs):
+    def run(params, inputs, kwargs):
         return program.run(Run(program.rules, tap=emit), params, inputs, kwargs)
+
+    def tapped(params, *inputs, **kwargs):
+        return trace.with_axes(run, axis_sizes)(params, inputs, kwargs)
 
     return tapped
 
@@ -63,6 +67,7 @@ def tap_cotangents(
     reduce: Callable[[jax.Array], jax.Array],
     *,
     where: Callable[[Site], bool] | None = None,
+    axis_sizes: Mapping[str, int] | None = None,
 ) -> Callable[..., tuple[Any, dict[str, jax.Array]]]:
     """A loss that also returns ``reduce(dL/dy)`` for every site.
 
@@ -73,6 +78,7 @@ def tap_cotangents(
       apply: ``apply(params, *inputs, **kwargs) -> loss`` with a scalar loss.
       reduce: Function of a site's cotangent ``[*batch, ..., N]`` to a float array.
       where: Which sites to tap; all if not given.
+      axis_sizes: As for `tap`.
 
     Returns:
       ``tapped(params, *inputs, **kwargs) -> (loss, taps)``; `taps` by site name, with
@@ -104,7 +110,7 @@ def tap_cotangents(
         lambda probe, g: (g, reduce(g).astype(probe.dtype).reshape(probe.shape)),
     )
 
-    def tapped(params, *inputs, **kwargs):
+    def run(params, inputs, kwargs):
         traced = program.tracer.trace(params, inputs, kwargs)
         _check_scalar(traced)
         found = find(traced)
@@ -121,6 +127,9 @@ def tap_cotangents(
             return outs[0]
 
         return jax.value_and_grad(loss)(probes)
+
+    def tapped(params, *inputs, **kwargs):
+        return trace.with_axes(run, axis_sizes)(params, inputs, kwargs)
 
     return tapped
 

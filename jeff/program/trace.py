@@ -1,6 +1,7 @@
 """From a call to a traced program: equations, named leaves, output structure."""
 
 import dataclasses
+import types
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 
 from jeff import base, tree
 
-__all__ = ["Traced", "Tracer", "program_inputs", "tracer_of"]
+__all__ = ["Traced", "Tracer", "check_params", "program_inputs", "tracer_of", "with_axes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +37,12 @@ class Tracer:
     """
 
     def __init__(self, apply: Callable[..., Any]):
-        # A strong reference from the jitted function would keep `apply` alive for as
-        # long as the table of tracers does; a weak one lets both go.
-        try:
-            self._apply = weakref.ref(apply)
-        except TypeError:
-            self._apply = lambda: apply
-        self._jitted = jax.jit(lambda params, args, kwargs: self.apply(
-            params, *args, **kwargs))
+        # A strong reference would keep `apply` alive for as long as the table of
+        # tracers does; a weak one lets both go.
+        self._apply = _reference(apply)
+        self._jitted = jax.jit(
+            lambda params, args, kwargs: self.apply(params, *args, **kwargs)
+        )
 
     @property
     def apply(self) -> Callable[..., Any]:
@@ -71,7 +70,7 @@ class Tracer:
         args = (dense, tuple(inputs), dict(kwargs))
         try:
             if axis_sizes:
-                return self._trace_under_axes(args, tuple(leaves), axis_sizes)
+                return self._trace_anew(args, tuple(leaves), axis_sizes)
             traced = self._jitted.trace(*args)
         except NameError as error:
             if "unbound axis name" not in str(error):
@@ -80,10 +79,13 @@ class Tracer:
                 f"the program uses a named axis that is not bound here ({error}); "
                 "pass its size, for example axis_sizes={'i': 4}"
             ) from error
+        if len(traced.jaxpr.in_avals) != len(jax.tree.leaves(args)):
+            # It captured values of an outer trace, which jit passes as inputs.
+            return self._trace_anew(args, tuple(leaves), {})
         out_tree = jax.tree.structure(traced.out_info)
         return Traced(traced.jaxpr, tuple(leaves), out_tree)
 
-    def _trace_under_axes(self, args, names, axis_sizes) -> Traced:
+    def _trace_anew(self, args, names, axis_sizes) -> Traced:
         def flat(*flat_args):
             params, inputs, kwargs = jax.tree.unflatten(in_tree, flat_args)
             return self.apply(params, *inputs, **kwargs)
@@ -101,31 +103,82 @@ def _dense_aval(leaf: Any) -> Any:
     return leaf
 
 
-_TRACERS: "weakref.WeakKeyDictionary[Any, Tracer]" = weakref.WeakKeyDictionary()
+_TRACERS: dict[Any, Tracer] = {}
 
 
 def tracer_of(apply: Callable[..., Any]) -> Tracer:
-    """The tracer of a function; one and the same for every call with it."""
+    """The tracer of a function; one and the same for every call with it.
+
+    Functions are told apart by identity, methods by their object and function. As
+    under ``jax.jit``, what a function captures is read once, at the first trace.
+    """
     own = getattr(apply, "tracer", None)
     if isinstance(own, Tracer):
         return own
-    try:
-        tracer = _TRACERS.get(apply)
-        if tracer is None:
-            tracer = _TRACERS[apply] = Tracer(apply)
-    except TypeError:  # cannot be hashed or referenced weakly
+    owner = apply.__self__ if isinstance(apply, types.MethodType) else apply
+    key = (id(owner), id(getattr(apply, "__func__", None)))
+    if key not in _TRACERS:
         tracer = Tracer(apply)
-    return tracer
+        try:
+            weakref.finalize(owner, _TRACERS.pop, key, None).atexit = False
+        except TypeError:  # cannot be referenced weakly: no entry could be removed
+            return tracer
+        _TRACERS[key] = tracer
+    return _TRACERS[key]
 
 
-def program_inputs(params: Any, inputs: Sequence[Any], kwargs: Mapping[str, Any]):
+def _reference(apply: Callable[..., Any]) -> Callable[[], Any]:
+    try:
+        if isinstance(apply, types.MethodType):
+            return weakref.WeakMethod(apply)
+        return weakref.ref(apply)
+    except TypeError:
+        return lambda: apply
+
+
+def with_axes(
+    fn: Callable[..., Any], axis_sizes: Mapping[str, int] | None
+) -> Callable[..., Any]:
+    """`fn` as one member of named axes whose members all get the same arguments."""
+    for name, size in (axis_sizes or {}).items():
+        fn = _with_axis(fn, name, size)
+    return fn
+
+
+def _with_axis(fn, name, size):
+    def member(*args):
+        mapped = jax.vmap(fn, in_axes=None, axis_name=name, axis_size=size)
+        return jax.tree.map(lambda a: a[0], mapped(*args))
+
+    return member
+
+
+def program_inputs(
+    params: Any, inputs: Sequence[Any], kwargs: Mapping[str, Any]
+) -> list[Any]:
     """Flat values in the order of the traced program's inputs (stored leaves kept)."""
     leaves, _ = tree.flatten(params)
     rest = jax.tree.leaves((tuple(inputs), dict(kwargs)))
-    values = [v if base.is_stored(v) else jnp.asarray(v) if not _is_array(v) else v
-              for v in (*leaves.values(), *rest)]
-    return values
+    return [
+        v if base.is_stored(v) or hasattr(v, "aval") else jnp.asarray(v)
+        for v in (*leaves.values(), *rest)
+    ]
 
 
-def _is_array(x: Any) -> bool:
-    return isinstance(x, jax.Array | jax.ShapeDtypeStruct) or hasattr(x, "aval")
+def check_params(traced: Traced, params: Any) -> dict[str, Any]:
+    """The leaves of `params` by name, if they are those the program was traced with.
+
+    Raises:
+      ValueError: If a leaf is missing, new, or of another shape; it is named.
+    """
+    leaves, _ = tree.flatten(params)
+    fault = next((f"has no leaf {n!r}" for n in traced.names if n not in leaves), "")
+    if not fault:
+        known = set(traced.names)
+        fault = next((f"has a leaf {n!r} too many" for n in leaves if n not in known), "")
+    for name, aval in zip(traced.names, traced.jaxpr.in_avals, strict=False):
+        if not fault and jnp.shape(leaves[name]) != aval.shape:
+            fault = f"has {name!r} of {jnp.shape(leaves[name])}, not {aval.shape}"
+    if fault:
+        raise ValueError(f"params does not fit the program: it {fault}")
+    return leaves

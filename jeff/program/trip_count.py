@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -172,17 +172,19 @@ def _offsets(jaxpr: Any, inputs: Sequence[int | None], place: int) -> dict[Any, 
 
     for eqn in inner.eqns:
         known.read(eqn)
-        name, atoms = eqn.primitive.name, eqn.invars
-        if name in ("convert_element_type", "copy") and of(atoms[0]) is not None:
-            if jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.integer):
-                offsets[eqn.outvars[0]] = of(atoms[0])
-        elif name in ("add", "sub"):
-            (first, second), sign = atoms, 1 if name == "add" else -1
-            if of(first) is not None and known.value(second) is not None:
-                offsets[eqn.outvars[0]] = of(first) + sign * known.value(second)
-            elif name == "add" and of(second) is not None:
-                if known.value(first) is not None:
-                    offsets[eqn.outvars[0]] = of(second) + known.value(first)
+        name = eqn.primitive.name
+        out: Any = eqn.outvars[0] if eqn.outvars else None
+        moved = [of(atom) for atom in eqn.invars]
+        fixed = known.values(eqn.invars)
+        if name in ("convert_element_type", "copy"):
+            if moved[0] is not None and jnp.issubdtype(out.aval.dtype, jnp.integer):
+                offsets[out] = moved[0]
+        elif name == "add":
+            for offset, other in zip(moved, reversed(fixed), strict=True):
+                if offset is not None and other is not None:
+                    offsets[out] = offset + other
+        elif name == "sub" and moved[0] is not None and fixed[1] is not None:
+            offsets[out] = moved[0] - fixed[1]
     return offsets
 
 

@@ -24,10 +24,9 @@ class Case:
       inputs: The other arguments.
       linears: Leaf name to number of equations that multiply it with an activation
         (products, ragged products, convolutions), each equation of a loop body or of
-        a branch counted once. A leaf that is sliced or gathered first and multiplied
-        afterwards counts here, whatever its look-up.
-      lookups: Leaf name to number of equations that look rows of it up by a traced
-        index (``gather``, ``dynamic_slice``).
+        a branch counted once; also if the leaf is sliced, gathered or concatenated
+        with others first.
+      lookups: Leaf name to number of equations that look rows of it up as activations.
       derived: For each site whose weight is computed from several leaves, or from one
         by arithmetic: the names of those leaves. Such leaves are not in `linears`.
       axis_sizes: Sizes of named axes the program expects around itself.

@@ -99,10 +99,16 @@ class Toy(base.StoredWeight):
 
 
 def store(w: jax.Array, shared: tuple[int, ...] = (-2,)) -> Toy:
-    """`w` in 127 steps of its largest value, with one scale along the `shared` axes."""
+    """`w` in at most 127 steps, with one scale along the `shared` axes.
+
+    Scales are powers of two, so that decoding is exact and fusing it into a sum (a
+    fused multiply-add) changes no bit.
+    """
     w32 = w.astype(jnp.float32)
     axes = tuple(a % w.ndim for a in shared)
-    scale = jnp.max(jnp.abs(w32), axis=axes, keepdims=True) / 127.0 + 1e-8
+    largest = jnp.max(jnp.abs(w32), axis=axes, keepdims=True)
+    _, exponent = jnp.frexp(largest / 127.0 + 1e-8)
+    scale = jnp.ldexp(jnp.float32(1), exponent)
     return Toy(jnp.round(w32 / scale).astype(jnp.int8), scale, w.dtype)
 
 

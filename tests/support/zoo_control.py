@@ -114,7 +114,6 @@ def fori_slices() -> Case:
         params=params,
         inputs=(normal(3, 4, D),),
         linears={"w": 1},
-        lookups={"w": 1},
         marks=frozenset({"scan", "gathered"}),
     )
 
@@ -136,7 +135,6 @@ def while_slices() -> Case:
         params=params,
         inputs=(normal(3, 4, D),),
         linears={"w": 1},
-        lookups={"w": 1},
         differentiable=False,
         marks=frozenset({"while", "gathered"}),
     )

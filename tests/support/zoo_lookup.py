@@ -54,7 +54,6 @@ def moe_gather() -> Case:
         params=params,
         inputs=(normal(3, 8, D),),
         linears={"router": 1, "w": 1},
-        lookups={"w": 1},
         marks=frozenset({"experts", "gathered"}),
     )
 
