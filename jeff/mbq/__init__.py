@@ -1,21 +1,14 @@
 """MBQ: modality-balanced quantization of vision-language models (arXiv 2412.19509)."""
 
+from jeff.mbq.activations import quantized_activations
 from jeff.mbq.awq_scale import awq_scale, weight_magnitude
 from jeff.mbq.calibration import Batch, check_batches
 from jeff.mbq.clip import clip_search, clip_weight
 from jeff.mbq.config import BalanceConfig
 from jeff.mbq.groups import Group, GroupSpec, infer_groups
-from jeff.mbq.methods import (
-    GroupReport,
-    Quantized,
-    Report,
-    awq,
-    mbq,
-    quantized_activations,
-    rtn,
-    smoothquant,
-)
+from jeff.mbq.methods import awq, mbq, rtn, smoothquant
 from jeff.mbq.objective import mae, mse
+from jeff.mbq.report import GroupReport, Quantized, Report
 from jeff.mbq.scales import activation_magnitude, balance_grid, balance_scale
 from jeff.mbq.sensitivity import sensitivity
 from jeff.mbq.smoothquant_scale import smoothquant_scale

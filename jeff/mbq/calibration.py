@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jeff.mbq.masks import check_masks
 
-__all__ = ["Batch", "check_batches"]
+__all__ = ["Batch", "check_batches", "check_modalities", "fits_tokens"]
 
 
 class Batch(NamedTuple):
@@ -36,7 +37,8 @@ def check_batches(batches: Sequence[Batch]) -> tuple[Batch, ...]:
       The batches as a tuple.
 
     Raises:
-      TypeError: If an entry is not a `Batch`, or a mask is not boolean.
+      TypeError: If an entry is not a `Batch`, its inputs are not a tuple, or a mask is
+        not boolean.
       ValueError: If there is none, a batch holds a NaN or an infinity (the message
         says which batch), shapes differ between batches, or masks are of unequal
         shapes, overlap or name other modalities than the first batch's.
@@ -47,43 +49,109 @@ def check_batches(batches: Sequence[Batch]) -> tuple[Batch, ...]:
       >>> check_batches([bad])
       Traceback (most recent call last):
         ...
-      ValueError: batches[0].inputs holds NaN or infinity
+      ValueError: batches[0].inputs[0] holds a NaN or an infinity
     """
+    if isinstance(batches, Batch):
+        raise TypeError("batches must be a sequence of Batch, got a single Batch")
     batches = tuple(batches)
     if not batches:
         raise ValueError("batches is empty: calibration needs at least one batch")
     for i, batch in enumerate(batches):
         if not isinstance(batch, Batch):
             raise TypeError(f"batches[{i}] must be a Batch, got {type(batch).__name__}")
+        if not isinstance(batch.inputs, tuple):
+            raise TypeError(
+                f"batches[{i}].inputs must be a tuple, "
+                f"got {type(batch.inputs).__name__}"
+            )
         for field in ("inputs", "targets"):
-            for leaf in jax.tree.leaves(getattr(batch, field)):
-                if not _finite(leaf):
-                    raise ValueError(f"batches[{i}].{field} holds NaN or infinity")
-        if _shapes(batch.inputs) != _shapes(batches[0].inputs):
-            raise ValueError(
-                f"batches[{i}].inputs has shapes {_shapes(batch.inputs)}, "
-                f"batches[0] has {_shapes(batches[0].inputs)}"
-            )
-        if sorted(batch.masks) != sorted(batches[0].masks):
-            raise ValueError(
-                f"batches[{i}].masks names {sorted(batch.masks)}, "
-                f"batches[0] names {sorted(batches[0].masks)}"
-            )
-        if batch.masks:
-            try:
-                check_masks(batch.masks)
-            except ValueError as error:
-                raise ValueError(f"batches[{i}].masks: {error}") from None
+            _check_finite(getattr(batch, field), f"batches[{i}].{field}")
+        _check_masks(batch.masks, f"batches[{i}].masks")
+        for field in ("inputs", "masks"):
+            here, first = (_shapes(getattr(b, field)) for b in (batch, batches[0]))
+            if here != first:
+                raise ValueError(
+                    f"batches[{i}].{field} has shapes {here}, batches[0] has {first}"
+                )
     return batches
 
 
+def check_modalities(batches: Sequence[Batch], reference: str | None = None) -> None:
+    """Checks that modalities are named and that each has a token.
+
+    Args:
+      batches: From `check_batches`.
+      reference: The modality that weighs 1, if there is one.
+
+    Raises:
+      ValueError: If there are no masks, `reference` is not among them, or a modality
+        has no token in any batch.
+
+    Examples:
+      >>> masks = {"vision": np.zeros((1, 2), bool), "language": np.ones((1, 2), bool)}
+      >>> check_modalities([Batch((), masks)])
+      Traceback (most recent call last):
+        ...
+      ValueError: masks['vision'] has no token in any batch; leave the modality out
+    """
+    masks = batches[0].masks
+    if not masks:
+        raise ValueError("batches[0].masks is empty: name the modalities")
+    if reference is not None and reference not in masks:
+        raise ValueError(
+            f"reference must be one of the modalities {sorted(masks)}, "
+            f"got {reference!r}"
+        )
+    for name in masks:
+        if not any(np.any(np.asarray(b.masks[name])) for b in batches):
+            raise ValueError(
+                f"masks[{name!r}] has no token in any batch; leave the modality out"
+            )
+
+
+def fits_tokens(shape: Sequence[int], tokens: Sequence[int]) -> bool:
+    """Whether an output ``[..., N]`` has one row per token, in the masks' order.
+
+    Args:
+      shape: Shape of a site's output.
+      tokens: Shape of the masks, ``(B, N)``.
+
+    Examples:
+      >>> fits_tokens((2, 7, 64), (2, 7)), fits_tokens((14, 64), (2, 7))
+      (True, True)
+      >>> fits_tokens((7, 2, 64), (2, 7))
+      False
+    """
+    rows, wanted = ([n for n in s if n != 1] for s in (shape[:-1], tokens))
+    return rows == wanted or list(shape[:-1]) == [tokens[0] * tokens[1]]
+
+
+def _check_masks(masks: Mapping[str, jax.Array], label: str) -> None:
+    if not masks:
+        return
+    try:
+        check_masks(masks)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{label}: {error}") from None
+
+
+def _check_finite(value: Any, label: str) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(value):
+        if not _finite(leaf):
+            where = label + jax.tree_util.keystr(path)
+            raise ValueError(f"{where} holds a NaN or an infinity")
+
+
 def _finite(leaf: Any) -> bool:
-    array = np.asarray(leaf) if not jax.dtypes.issubdtype(
-        getattr(leaf, "dtype", np.float32), jax.dtypes.extended) else np.zeros(())
-    if not jax.numpy.issubdtype(array.dtype, jax.numpy.inexact):
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.extended):
+        return True  # random keys
+    array = np.asarray(leaf)
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
         return True
-    return bool(np.isfinite(array.astype(np.float32)).all())
+    return bool(np.isfinite(array).all())
 
 
-def _shapes(tree: Any) -> list[tuple[int, ...]]:
-    return [np.shape(leaf) for leaf in jax.tree.leaves(tree)]
+def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
+    pairs = jax.tree_util.tree_leaves_with_path(value)
+    return {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in pairs}

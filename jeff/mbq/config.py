@@ -31,10 +31,12 @@ class BalanceConfig:
       share: How the magnitudes of channels that must share a scale are reduced,
         ``"max"`` or ``"mean"`` (grouped-query attention).
       smoothing: Exponent of SmoothQuant.
-      fold_tolerance: Largest relative change of a block's output by folding a scale;
-        a fold that changes more is left out and reported.
+      fold_tolerance: Largest relative change of a block's output by folding a trial
+        scale of powers of two, which rounds nothing in any precision; a fold that
+        changes more is wrong: it is left out and reported.
 
     Raises:
+      TypeError: If `weights` is not a `QuantConfig`.
       ValueError: If a field is out of range.
 
     Examples:
@@ -56,6 +58,8 @@ class BalanceConfig:
 
     def __post_init__(self):
         """Checks the fields."""
+        if not isinstance(self.weights, QuantConfig):
+            raise TypeError(f"weights must be a QuantConfig, got {self.weights!r}")
         if self.activation_bits is not None and not 2 <= self.activation_bits <= 8:
             raise ValueError(
                 f"activation_bits must be in [2, 8], got {self.activation_bits}"
@@ -72,5 +76,5 @@ class BalanceConfig:
             raise ValueError(f"share must be 'max' or 'mean', got {self.share!r}")
         if not 0.0 <= self.smoothing <= 1.0:
             raise ValueError(f"smoothing must be in [0, 1], got {self.smoothing}")
-        if self.fold_tolerance <= 0:
+        if not self.fold_tolerance > 0:
             raise ValueError(f"fold_tolerance must be > 0, got {self.fold_tolerance}")

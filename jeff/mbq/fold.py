@@ -27,10 +27,12 @@ def scale_targets(
     Returns:
       The changed weights only, in their own dtype.
     """
-    return {
-        name: (weights[name] * _spread(channel_map, scale)).astype(weights[name].dtype)
-        for name, channel_map in targets.items()
-    }
+    changed = {}
+    for name, channel_map in targets.items():
+        w = weights[name]
+        product = w.astype(jnp.float32) * _spread(channel_map, scale)
+        changed[name] = product.astype(w.dtype)
+    return changed
 
 
 def fold_scale(
@@ -52,13 +54,16 @@ def fold_scale(
       ValueError: If the group has nothing to fold into.
     """
     if group.sources is None:
-        raise ValueError(f"group {', '.join(group.sites)} cannot be folded: {group.note}")
+        raise ValueError(
+            f"group {', '.join(group.sites)} cannot be folded: {group.note}"
+        )
     new = dict(weights)
     for name, channel_map in group.sources.items():
         w = new[name].astype(jnp.float32)
-        divided = exact_divide(
-            w + channel_map.offset, _spread(channel_map, scale)
-        ) - channel_map.offset
+        divided = (
+            exact_divide(w + channel_map.offset, _spread(channel_map, scale))
+            - channel_map.offset
+        )
         new[name] = divided.astype(weights[name].dtype)
     new.update(scale_targets(new, group.targets, scale))
     return new

@@ -7,7 +7,6 @@ folded into whatever produces the input channel by channel.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from jeff import program
 from jeff.program import channels, piece, walk
 from jeff.program.blocks import Stack
 
-__all__ = ["Group", "GroupSpec", "infer_groups"]
+__all__ = ["Group", "GroupSpec", "infer_groups", "weight_of"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +27,10 @@ class GroupSpec:
       fold: Leaves to divide by the scale; inferred if ``None``, no folding (and so no
         scaling) if empty.
 
+    Raises:
+      TypeError: If a field that lists names is a single string.
+      ValueError: If there is no site.
+
     Examples:
       >>> GroupSpec(sites=("gate", "up"), inspect="down").fold is None
       True
@@ -37,6 +40,17 @@ class GroupSpec:
     inspect: str | None = None
     fold: tuple[str, ...] | None = None
 
+    def __post_init__(self):
+        """Checks the fields."""
+        for field in ("sites", "fold"):
+            value = getattr(self, field)
+            if isinstance(value, str):
+                raise TypeError(f"{field} must be a tuple of names, got {value!r}")
+            if value is not None:
+                object.__setattr__(self, field, tuple(value))
+        if not self.sites:
+            raise ValueError("sites must name at least one site, got ()")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
@@ -45,10 +59,11 @@ class Group:
     Attributes:
       sites: Their names in the template block.
       inspect: Site at whose output candidates are judged.
+      y_shape: Shape of that output, ``[..., N]``.
       region: The sub-program from the shared input to that output.
       targets: Per entry weight, the channel of each element along the input axis.
-      sources: Per entry weight, the channels whose scale divides it; ``None`` if no
-        parameter produces the input channel by channel.
+      sources: Per entry weight, the channels whose scale divides it; ``None`` if the
+        group cannot be scaled.
       share: int ``[K]``, channels of one class must have one scale.
       elementwise: Whether the sources are norms (used at no site themselves).
       note: Why there is no fold, if there is none.
@@ -56,6 +71,7 @@ class Group:
 
     sites: tuple[str, ...]
     inspect: str
+    y_shape: tuple[int, ...]
     region: piece.Piece
     targets: Mapping[str, channels.ChannelMap]
     sources: Mapping[str, channels.ChannelMap] | None
@@ -79,52 +95,37 @@ def infer_groups(
     Args:
       stack: The block (see `jeff.blocks`).
       where: Which sites may be scaled.
-      specs: Groups named by hand; inferred from the program if ``None``.
+      specs: Groups named by hand, then the only ones; inferred if ``None``.
 
     Returns:
       The groups; one without `Group.sources` cannot be scaled, and says why.
 
     Raises:
-      ValueError: If a named site or leaf does not exist, or named sites do not share
-        an input.
+      ValueError: If a named site does not exist, `where` refuses it, named sites do
+        not share an input, or the inspected site does not depend on all of them.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> def apply(p, x):
+      ...     h = jax.nn.relu(p["norm"] * x @ p["up"])
+      ...     return h @ p["down"]
+      >>> params = {"norm": jnp.ones(4), "up": jnp.ones((4, 8)),
+      ...           "down": jnp.ones((8, 4))}
+      >>> block = program.whole(apply, params, jnp.ones((2, 4)))
+      >>> for g in infer_groups(block, lambda site: True):
+      ...     print(g.sites, "judged at", g.inspect, "folded into", g.fold)
+      ('up',) judged at up folded into ('norm',)
+      ('down',) judged at down folded into ('up',)
     """
-    found = stack.piece.found
-    listed = [found.sites.named(n) for n in stack.sites]
-    sites = [s for s in listed if s.kind == "dot" and s.parts and where(s)]
+    listed = _sites(stack)
+    chosen = [s for s in listed if s.kind == "dot" and s.parts and where(s)]
     if specs is None:
         shared: dict[int, list[str]] = {}
-        for site in sites:
+        for site in chosen:
             shared.setdefault(site.input_id, []).append(site.name)
         specs = [GroupSpec(sites=tuple(names)) for names in shared.values()]
-    return tuple(_group(stack, spec) for spec in specs)
-
-
-def _group(stack: Stack, spec: GroupSpec) -> Group:
-    found, frame = stack.piece.found, stack.piece.frame
-    for name in spec.sites:
-        if name not in stack.sites:
-            raise ValueError(
-                f"no site {name!r} in the block; it has {', '.join(stack.sites)}"
-            )
-    members = [found.sites.named(n) for n in spec.sites]
-    if len({m.input_id for m in members}) > 1:
-        raise ValueError(f"sites {', '.join(spec.sites)} do not share an input")
-    steps = [found.steps[n] for n in spec.sites]
-    inspect = spec.inspect or _meeting_site(stack, steps) or spec.sites[-1]
-    if inspect not in stack.sites:
-        raise ValueError(f"no site {inspect!r} in the block to inspect")
-    x = steps[0].inputs[1 - weight_of(steps[0])].root
-    region = piece.make_piece(found, frame, [x], [found.steps[inspect].outputs[0]])
-    targets, share, note = _targets(steps)
-    if note:
-        return Group(spec.sites, inspect, region, {}, None, share, False, note)
-    sources, note = _sources(stack, spec, steps, share)
-    at_sites = {n for s in found.sites for n in s.leaves}
-    return Group(
-        sites=spec.sites, inspect=inspect, region=region, targets=targets,
-        sources=sources, share=share, note=note,
-        elementwise=bool(sources) and not set(sources or ()) & at_sites,
-    )
+    may = {s.name for s in chosen}
+    return tuple(_group(stack, spec, may) for spec in specs)
 
 
 def weight_of(step: walk.Step) -> int:
@@ -133,7 +134,91 @@ def weight_of(step: walk.Step) -> int:
     return step.weight
 
 
-def contracted(step: walk.Step) -> tuple[list[int], list[int]]:
+def _sites(stack: Stack) -> list[program.Site]:
+    return [stack.piece.found.sites.named(n) for n in stack.sites]
+
+
+def _group(stack: Stack, spec: GroupSpec, may: set[str]) -> Group:
+    found = stack.piece.found
+    members = _members(stack, spec, may)
+    steps = [found.steps[n] for n in spec.sites]
+    inspect = spec.inspect
+    if inspect is None:
+        largest = max(members, key=lambda site: site.macs).name
+        inspect = _meeting_site(stack, steps) or largest
+    elif inspect not in stack.sites:
+        raise ValueError(
+            f"inspect names no site of the block: {inspect!r}; "
+            f"it has {', '.join(stack.sites)}"
+        )
+    x = steps[0].inputs[1 - weight_of(steps[0])].root
+    stop = found.steps[inspect].outputs[0]
+    region = piece.make_piece(found, stack.piece.frame, [x], [stop])
+    lost = [n for n in spec.sites if n not in region.sites()]
+    if spec.inspect is not None and lost:
+        raise ValueError(f"inspect {inspect!r} does not depend on {', '.join(lost)}")
+    targets, sources, share, note = _channels(stack, spec, steps, members)
+    at_sites = {n for s in found.sites for n in s.leaves}
+    return Group(
+        sites=spec.sites,
+        inspect=inspect,
+        y_shape=tuple(found.sites.named(inspect).y_shape),
+        region=region,
+        targets=targets,
+        sources=sources,
+        share=share,
+        elementwise=bool(sources) and not set(sources or ()) & at_sites,
+        note=note,
+    )
+
+
+def _members(stack, spec, may) -> list[program.Site]:
+    """The sites of a group, checked."""
+    for name in spec.sites:
+        if name not in stack.sites:
+            raise ValueError(
+                f"no site {name!r} in the block; it has {', '.join(stack.sites)}"
+            )
+        if name not in may:
+            raise ValueError(f"site {name!r} of a group is not one to be quantized")
+    members = [s for s in _sites(stack) if s.name in spec.sites]
+    if len({m.input_id for m in members}) > 1:
+        raise ValueError(f"sites {', '.join(spec.sites)} do not share an input")
+    return members
+
+
+def _channels(stack, spec, steps, members):
+    """``(targets, sources or None, share, why there are no sources)`` of a group."""
+    k = members[0].shape[-2]
+    nothing = np.arange(k)
+    targets, share = _targets(steps, k)
+    if targets is None:
+        return {}, None, nothing, "the weight mixes its input channels"
+    if spec.fold is not None and not spec.fold:
+        return targets, None, share, "no folding was asked for"
+    others = [
+        s.name
+        for s in _sites(stack)
+        if s.input_id == members[0].input_id and s.name not in spec.sites
+    ]
+    if others:
+        why = f"its input is also that of {', '.join(others)}"
+        return targets, None, share, why
+    got = channels.find_sources(steps[0], _contracted(steps[0])[1], spec.fold)
+    if got is None:
+        who = "no parameter produces"
+        if spec.fold is not None:
+            who = f"{', '.join(spec.fold)} does not produce"
+        return targets, None, share, f"{who} its input channel by channel"
+    sources, ties = got
+    tied = [n for n in (*sources, *spec.sites) if _used_elsewhere(stack, n)]
+    if tied:
+        why = f"{', '.join(dict.fromkeys(tied))} is also used elsewhere"
+        return targets, None, share, why
+    return targets, sources, _join(share, ties), ""
+
+
+def _contracted(step: walk.Step) -> tuple[list[int], list[int]]:
     """Contracted axes of a product's weight and activation, in the leaf's order."""
     contract, _ = step.eqn.params["dimension_numbers"]
     side = weight_of(step)
@@ -142,39 +227,32 @@ def contracted(step: walk.Step) -> tuple[list[int], list[int]]:
     return [w[i] for i in order], [x[i] for i in order]
 
 
-def _targets(steps):
+def _targets(steps, k: int):
     """Channel maps of the group's own weights, and which channels they tie."""
     targets: dict[str, channels.ChannelMap] = {}
-    share: np.ndarray | None = None
+    share = np.arange(k)
     for step in steps:
-        w_axes, _ = contracted(step)
-        got = channels.weight_channels(step, w_axes)
+        got = channels.weight_channels(step, _contracted(step)[0])
         if got is None:
-            shape = step.inputs[1].aval.shape
-            return {}, np.arange(shape[0]), "the weight mixes its input channels"
+            return None, share
         maps, ties = got
-        share = ties if share is None else _join(share, ties)
-        targets.update(maps)
-    assert share is not None
-    return targets, share, ""
+        share = _join(share, ties)
+        for name, found in maps.items():
+            found = _merged(targets.get(name, found), found)
+            if found is None:
+                return None, share
+            targets[name] = found
+    return targets, share
 
 
-def _sources(stack, spec, steps, share):
-    """Where the scale can be folded, or why it cannot."""
-    if spec.fold is not None and not spec.fold:
-        return None, "no folding was asked for"
-    _, x_axes = contracted(steps[0])
-    got = channels.find_sources(steps[0], x_axes, spec.fold)
-    if got is None:
-        what = f"{', '.join(spec.fold)} does not produce" if spec.fold else (
-            "no parameter produces")
-        return None, f"{what} the input channel by channel"
-    sources, ties = got
-    share[:] = _join(share, ties)
-    tied = [n for n in (*sources, *spec.sites) if _used_elsewhere(stack, n)]
-    if tied:
-        return None, f"{', '.join(tied)} is also used elsewhere"
-    return sources, ""
+def _merged(
+    a: channels.ChannelMap, b: channels.ChannelMap
+) -> channels.ChannelMap | None:
+    """Two maps of one weight (slices of it at two sites), if they agree."""
+    i, j = np.broadcast_arrays(a.index, b.index)
+    if a.offset != b.offset or ((i != j) & (i >= 0) & (j >= 0)).any():
+        return None
+    return channels.ChannelMap(np.maximum(i, j), a.offset)
 
 
 def _join(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -192,13 +270,14 @@ def _used_elsewhere(stack: Stack, name: str) -> bool:
     leaf = name.split("@")[0]
     own = sum(leaf in found.sites.named(n).leaves for n in stack.sites)
     everywhere = sum(leaf in s.leaves for s in found.sites)
-    owners = sum(refs.get(leaf, None) == stack.leaves[0].get(leaf)
-                 for refs in stack.leaves)
+    owners = sum(
+        refs.get(leaf, None) == stack.leaves[0].get(leaf) for refs in stack.leaves
+    )
     return everywhere > own or (leaf in stack.leaves[0] and owners > 1)
 
 
 def _meeting_site(stack: Stack, steps: Sequence[walk.Step]) -> str | None:
-    """The first site that depends on all of the steps; the step itself if single."""
+    """The block's first site that depends on all of the steps; the step if single."""
     found, frame = stack.piece.found, stack.piece.frame
     if len(steps) == 1:
         return found.by_path[steps[0].path][0].name
@@ -210,7 +289,8 @@ def _meeting_site(stack: Stack, steps: Sequence[walk.Step]) -> str | None:
         if not union:
             continue
         if len(union) == len(steps) and step.path in found.by_path:
-            return found.by_path[step.path][0].name
+            name = found.by_path[step.path][0].name
+            return name if name in stack.sites else None
         for value in step.outputs:
             reach.setdefault(value.number, set()).update(union)
     return None

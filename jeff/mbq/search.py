@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jeff import base, quantize
 from jeff.mbq import objective, scales
@@ -24,7 +25,7 @@ from jeff.program import piece
 from jeff.program.blocks import Stack
 from jeff.quantize.affine import exact_divide
 
-__all__ = ["Features", "StackSearch"]
+__all__ = ["Features", "StackSearch", "candidate_scales", "relative_change"]
 
 
 class Features(NamedTuple):
@@ -69,15 +70,17 @@ class StackSearch:
             region, operand = group.region, step.inputs[1 - weight_of(step)]
             wanted += [*region.start, *region.side, *region.stop, operand]
         self._piece = piece.make_piece(
-            found, stack.piece.frame, stack.piece.start, wanted,
+            found,
+            stack.piece.frame,
+            stack.piece.start,
+            wanted,
             deep=stack.iterations[0] is not None,
         )
         place = {v.number: i for i, v in enumerate(stack.piece.side)}
         self._side = [place[v.number] for v in self._piece.side]
         self.features = jax.jit(self._features)
         self.losses = jax.jit(
-            self._losses,
-            static_argnames=("group", "config", "activation_bits"),
+            self._losses, static_argnames=("group", "config", "activation_bits")
         )
         self.fold = jax.jit(self._fold, static_argnames=("group",))
         self.run = jax.jit(stack.run)
@@ -100,11 +103,15 @@ class StackSearch:
             (y, operand), got = got[:2], got[2:]
             channels = self._views[i].x_view(operand)
             axes = tuple(range(channels.ndim - 1))
-            features.append(Features(
-                x, tuple(inner), self._inspected[i].y_view(y),
-                scales.activation_magnitude(channels),
-                jnp.abs(channels.astype(jnp.float32)).max(axes),
-            ))
+            features.append(
+                Features(
+                    x,
+                    tuple(inner),
+                    self._inspected[i].y_view(y),
+                    scales.activation_magnitude(channels),
+                    jnp.abs(channels.astype(jnp.float32)).max(axes),
+                )
+            )
         return features
 
     def _losses(
@@ -167,20 +174,40 @@ class StackSearch:
 
         return rule
 
-    def _fold(self, weights, folded, scale, state, side, *, group):
-        """The folded weights, and how much folding changes the block's output.
+    def _fold(self, weights, scale, *, group):
+        """The block's weights with the scale of a group folded in."""
+        return fold_scale(weights, self.groups[group], scale)
 
-        The change is the largest difference over the largest output, on one batch.
+    def probe(self, weights, after, state, side, *, group: int) -> float:
+        """How much folding a group changes the block; 0 unless the fold is wrong.
+
+        The scales are powers of two, whose folding rounds nothing, so the answer does
+        not depend on the precision that the program computes in.
+
+        Args:
+          weights: The block's weights.
+          after: The state after the block.
+          state: The state before it.
+          side: Its side inputs.
+          group: Number of the group.
         """
-        trial = fold_scale(folded, self.groups[group], scale)
-        worst = jnp.float32(0.0)
-        before, after = (self.stack.run(w, state, side) for w in (weights, trial))
-        for y, z in zip(before, after, strict=True):
-            if jnp.issubdtype(y.dtype, jnp.inexact):
-                y, z = y.astype(jnp.float32), z.astype(jnp.float32)
-                size = jnp.maximum(jnp.abs(y).max(), jnp.finfo(jnp.float32).tiny)
-                worst = jnp.maximum(worst, jnp.abs(y - z).max() / size)
-        return trial, worst
+        share = self.groups[group].share
+        powers = np.random.default_rng(0).integers(-1, 2, share.size)[share]
+        scale = jnp.asarray(2.0**powers, jnp.float32)
+        trial = self.fold(weights, scale, group=group)
+        return float(relative_change(after, self.run(trial, state, side)))
+
+
+@jax.jit
+def relative_change(before: Sequence[jax.Array], after: Sequence[jax.Array]):
+    """Largest difference over the largest value; the worst of the floating arrays."""
+    worst = jnp.float32(0.0)
+    for y, z in zip(before, after, strict=True):
+        if jnp.issubdtype(y.dtype, jnp.inexact):
+            y, z = y.astype(jnp.float32), z.astype(jnp.float32)
+            size = jnp.maximum(jnp.abs(y).max(), jnp.finfo(jnp.float32).tiny)
+            worst = jnp.maximum(worst, jnp.abs(y - z).max() / size)
+    return worst
 
 
 @functools.partial(jax.jit, static_argnames=("grid", "share"))
@@ -189,9 +216,7 @@ def candidate_scales(
 ) -> jax.Array:
     """``[grid, K]``: the scale of every exponent of the grid."""
     make = functools.partial(scales.balance_scale, share=classes, reduce=share)
-    return jax.vmap(make, in_axes=(None, 0))(
-        magnitude.value, scales.balance_grid(grid)
-    )
+    return jax.vmap(make, in_axes=(None, 0))(magnitude.value, scales.balance_grid(grid))
 
 
 def _slice_axes(stack: Stack, group: Group) -> dict[str, tuple[int, ...]]:

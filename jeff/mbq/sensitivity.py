@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jeff import program
-from jeff.mbq.calibration import Batch, check_batches
+from jeff.mbq.calibration import Batch, check_batches, check_modalities, fits_tokens
 from jeff.mbq.running_mean import RunningMean
 from jeff.mbq.token_weights import modality_gradient
 
@@ -30,6 +30,8 @@ def sensitivity(
 ) -> dict[str, dict[str, jax.Array]]:
     """Mean absolute gradient of each modality's tokens at the output of each site.
 
+    ``G_m = mean_b mean_{t in m(b)} mean_c |dL / dy[b, t, c]|``
+
     Args:
       apply: ``apply(params, *inputs)``.
       params: Full-precision parameters.
@@ -44,8 +46,9 @@ def sensitivity(
       inside a scan, a scalar otherwise.
 
     Raises:
-      ValueError: If a batch has no masks, a mask does not fit the tokens of a site
-        that was asked for, or a modality has no token in any batch.
+      ValueError: If there are no masks, a site does not exist or its output does not
+        have a row per token, a modality has no token in any batch, or the loss is not
+        one scalar.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -62,9 +65,7 @@ def sensitivity(
       arXiv 2412.19509, section 3.2 and equations 8 to 13.
     """
     batches = check_batches(batches)
-    for i, batch in enumerate(batches):
-        if not batch.masks:
-            raise ValueError(f"batches[{i}].masks is empty: name the modalities")
+    check_modalities(batches)
     tokens = next(iter(batches[0].masks.values())).shape
     known = program.sites(apply, params, *batches[0].inputs)
     chosen = _chosen(known, tokens, sites)
@@ -75,13 +76,10 @@ def sensitivity(
         for name, gradient in taps.items():
             shape = (*gradient.shape[: len(chosen[name])], *tokens)
             seen = modality_gradient(gradient.reshape(shape), batch.masks)
-            old = total.get(name)
-            total[name] = seen if old is None else {
-                m: old[m].merge(seen[m]) for m in seen
-            }
-    for modality in batches[0].masks:
-        if all(not float(seen[modality].count) for seen in total.values()):
-            raise ValueError(f"no batch has a token of modality {modality!r}")
+            if name in total:
+                old = total[name]
+                seen = {m: old[m].merge(mean) for m, mean in seen.items()}
+            total[name] = seen
     return {
         name: {m: mean.value for m, mean in seen.items()}
         for name, seen in total.items()
@@ -93,7 +91,12 @@ def _tapped(apply, loss, names: frozenset[str]):
     """The compiled gradient taps; the last few are kept for further calls."""
 
     def objective(params, inputs, targets):
-        return loss(apply(params, *inputs), targets)
+        value = loss(apply(params, *inputs), targets)
+        if jnp.shape(value) != ():
+            raise ValueError(
+                f"loss must return one scalar, got shape {jnp.shape(value)}"
+            )
+        return value
 
     return jax.jit(
         program.tap_cotangents(
@@ -106,20 +109,19 @@ def _tapped(apply, loss, names: frozenset[str]):
 
 def _chosen(known, tokens, names) -> dict[str, tuple[int | None, ...]]:
     """Loop lengths of the sites whose outputs are tokens, by name."""
-    count = tokens[0] * tokens[1]
+    if names is None:
+        return {
+            s.name: s.trips
+            for s in known
+            if s.kind != "lookup" and fits_tokens(s.y_shape, tokens)
+        }
     chosen = {}
-    for site in known:
-        rows = 1
-        for n in site.y_shape[:-1]:
-            rows *= n
-        fits = rows == count and site.kind != "lookup"
-        if names is None and fits:
-            chosen[site.name] = site.trips
-        elif names is not None and site.name in names:
-            if not fits:
-                raise ValueError(
-                    f"masks have shape {tuple(tokens)}, but the output of site "
-                    f"{site.name!r} has shape {site.y_shape}"
-                )
-            chosen[site.name] = site.trips
+    for name in sorted(names):
+        site = known.named(name)
+        if not fits_tokens(site.y_shape, tokens):
+            raise ValueError(
+                f"masks have shape {tuple(tokens)}, but the output of site {name!r} "
+                f"has shape {site.y_shape}"
+            )
+        chosen[name] = site.trips
     return chosen

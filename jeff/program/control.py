@@ -51,7 +51,8 @@ def _scan(run, eqn, operands, path, scope):
     init = [v for i, v in enumerate(operands[num_consts:stop]) if i not in fixed]
     init = run.decode_all(init, "a scan's carry")
     xs = [
-        v if not base.is_stored(v) or v.can_index(0)
+        v
+        if not base.is_stored(v) or v.can_index(0)
         else run.decode_all([v], "a scan along a packed axis")[0]
         for v in operands[stop:]
     ]
@@ -72,8 +73,12 @@ def _scan(run, eqn, operands, path, scope):
         return new, (run.decode_all(outs[num_carry:], "a scan's output"), emitted)
 
     carry, (ys, emitted) = lax.scan(
-        step, init, (steps, xs, feeds), length=params["length"],
-        reverse=params["reverse"], unroll=params["unroll"],
+        step,
+        init,
+        (steps, xs, feeds),
+        length=params["length"],
+        reverse=params["reverse"],
+        unroll=params["unroll"],
     )
     moving = iter(carry)
     final = [
@@ -159,9 +164,7 @@ def _remat(run, eqn, operands, path, scope):
 
     def block(values, feeds):
         inner = type(scope)(scope.iterations, {**scope.feeds, **feeds})
-        outs, emitted = run.jaxpr(
-            compat.inner_jaxpr(eqn), values, (*path, 0), inner
-        )
+        outs, emitted = run.jaxpr(compat.inner_jaxpr(eqn), values, (*path, 0), inner)
         return run.decode_all(outs, "a checkpoint's output"), emitted
 
     return jax.checkpoint(

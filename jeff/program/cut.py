@@ -96,9 +96,13 @@ class Cut:
             )
         frame = frames[0]
         start = _start_values(found, self.start, params)
-        stop = ([found.steps[self.stop.site].outputs[0]] if self.stop
-                and self.stop.end == "output" else [_input(found, self.stop)]
-                if self.stop else list(frame.outputs))
+        stop = (
+            [found.steps[self.stop.site].outputs[0]]
+            if self.stop and self.stop.end == "output"
+            else [_input(found, self.stop)]
+            if self.stop
+            else list(frame.outputs)
+        )
         made = piece_lib.make_piece(found, frame, start, stop)
         if self.start is not None and not _reaches(made):
             raise ValueError(f"{self.stop} does not depend on {self.start}")
@@ -149,6 +153,7 @@ class BoundCut:
           leading axis per scan around the cut.
         """
         piece = self.piece
+        trace.check_params(piece.found.traced, params)
         values = trace.program_inputs(params, inputs, kwargs)
         wanted = [*piece.start, *piece.side]
         got = piece_lib.capture(piece.found, piece.frame, wanted, values)
@@ -180,7 +185,7 @@ def _input(found: Found, point: Point) -> walk.Value:
 
 def _start_values(found, point, params) -> list[walk.Value]:
     if point is None:
-        return list(found.program.frame.inputs[len(found.traced.names):])
+        return list(found.program.frame.inputs[len(found.traced.names) :])
     if point.end == "input":
         return [_input(found, point)]
     return [found.steps[point.site].outputs[0]]

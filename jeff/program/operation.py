@@ -213,7 +213,9 @@ def _stored_rows(eqn, table, operands) -> jax.Array:
         dense = lax.transpose(values[0], _inverse(order))
         return compat.bind(eqn, [dense, *operands[1:]])[0]
     rows = take_rows(eqn, whole, operands)
-    return compat.bind(eqn, [whole.decode(), *operands[1:]])[0] if rows is None else rows
+    if rows is None:
+        return compat.bind(eqn, [whole.decode(), *operands[1:]])[0]
+    return rows
 
 
 def take_rows(eqn, table, operands) -> Any:

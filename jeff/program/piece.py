@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 
-from jeff import base, tree
-from jeff.program import compat, walk
+from jeff import base
+from jeff.program import compat, trace, walk
+from jeff.program.origin import Atom
 from jeff.program.rewrite import Run, Scope
 from jeff.program.sites import Found
 
@@ -94,8 +95,9 @@ def make_piece(
     """The piece of `frame` from `start` to `stop`.
 
     Whatever `stop` needs that does not depend on `start` becomes a weight (a
-    parameter leaf), a side input (an activation), or is computed inside (what depends
-    on parameters and constants only). With `deep`, everything that can be computed
+    parameter leaf or an entry of its stack, else unchanged), a side input (an
+    activation), or is computed inside (what depends on parameters and constants
+    only). With `deep`, everything that can be computed
     from the inputs of the frame is computed inside, and only those are side inputs.
     """
     begun = {v.number for v in start}
@@ -118,15 +120,32 @@ def make_piece(
             if id(step) not in steps:
                 steps.add(id(step))
                 queue.extend(step.inputs)
-        elif value.is_weight and value.origin is not None and value.origin.is_view:
-            weights[value.origin.leaves[0]] = value
+        elif (name := _whole_leaf(found, value)) is not None and name not in weights:
+            weights[name] = value
         else:
             side[value.number] = value
     ordered = tuple(s for s in frame.steps if id(s) in steps)
     return Piece(
-        found, frame, tuple(start), tuple(stop),
-        dict(sorted(weights.items())), tuple(side.values()), ordered,
+        found,
+        frame,
+        tuple(start),
+        tuple(stop),
+        dict(sorted(weights.items())),
+        tuple(side.values()),
+        ordered,
     )
+
+
+def _whole_leaf(found: Found, value: walk.Value) -> str | None:
+    """The leaf a value is, as a whole or as one entry of its stack, axes in order."""
+    origin = value.origin
+    if origin is None or not origin.is_view:
+        return None
+    (name,) = origin.leaves
+    leaf = found.program.leaves[name].aval
+    kept = [i for i in range(len(leaf.shape)) if i not in origin.stack]
+    plain = [(Atom(i, leaf.shape[i]),) for i in kept]
+    return name if list(origin.axes) == plain else None
 
 
 def _dependents(frame: walk.Frame, begun: set[int]) -> set[int]:
@@ -216,7 +235,7 @@ def _capture(found, chain, wanted, env, iterations) -> list[Any]:
     frame, rest = chain[0], chain[1:]
     scope = Scope(iterations, {})
     if not rest:
-        return evaluate(found, frame, wanted, env, scope)
+        return [_dense(v) for v in evaluate(found, frame, wanted, env, scope)]
     child = rest[0]
     step = child.step
     operands = evaluate(found, frame, step.inputs, env, scope)
@@ -232,15 +251,20 @@ def _capture(found, chain, wanted, env, iterations) -> list[Any]:
             local[value.number] = array
         inner = _capture(found, rest, wanted, dict(local), (*iterations, i))
         outs = evaluate(
-            found, child, child.outputs[: child.num_carry], local,
+            found,
+            child,
+            child.outputs[: child.num_carry],
+            local,
             Scope((*iterations, i), {}),
         )
         return [_dense(v) for v in outs], inner
 
     params = step.eqn.params
     carry = [_dense(v) for v in operands[first:stop]]
-    xs = [v if not base.is_stored(v) or v.can_index(0) else v.decode()
-          for v in operands[stop:]]
+    xs = [
+        v if not base.is_stored(v) or v.can_index(0) else v.decode()
+        for v in operands[stop:]
+    ]
     steps = jax.numpy.arange(params["length"])
     _, inner = jax.lax.scan(
         body, carry, (steps, xs), length=params["length"], reverse=params["reverse"]
@@ -262,7 +286,7 @@ def entry_weights(
     Returns:
       A value per name in ``piece.weights``; one iteration's slices inside a scan.
     """
-    leaves, _ = tree.flatten(params)
+    leaves = trace.check_params(found.traced, params)
     env = {v.number: leaves[n] for n, v in found.program.leaves.items()}
     frames = piece.frame.loops
     if len(index) != len(frames):
@@ -276,8 +300,9 @@ def entry_weights(
                 assert frame.parent is not None
                 (array,) = evaluate(found, frame.parent, [outer], env)
                 env[inner.number] = slice_stack(array, i)
-    return {n: evaluate(found, piece.frame, [v], env)[0]
-            for n, v in piece.weights.items()}
+    return {
+        n: evaluate(found, piece.frame, [v], env)[0] for n, v in piece.weights.items()
+    }
 
 
 def slice_stack(array: Any, i: int) -> Any:

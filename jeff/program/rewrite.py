@@ -54,6 +54,7 @@ class Rewritten:
     """A program with rules at its sites (made by `jeff.rewrite`)."""
 
     def __init__(self, apply: Callable[..., Any], rules: Sequence[base.Rule]):
+        """Keeps the program and its rules; use `rewrite`, which checks them."""
         self.apply = apply
         self.tracer = trace.tracer_of(apply)
         self.rules = tuple(rules)
@@ -146,6 +147,8 @@ class Run:
         if path in self.found.by_path and (self.hooked or stored):
             return self.site(eqn, operands, path, scope)
         if path in self.found.inside and (self.hooked or stored):
+            return control.descend(self, eqn, operands, path, scope)
+        if stored and eqn.primitive.name in compat.CALLS:
             return control.descend(self, eqn, operands, path, scope)
         if stored:
             outs = _stored_view(eqn, operands)

@@ -60,8 +60,9 @@ class Site:
         elementwise parameter such as a norm's scale, or a primitive's name.
       custom: Whether it lies inside a function with its own derivative.
       path: Where the equation stands in the nested program.
-      strides: Per loop around it, how many uses of the leaf one iteration makes; 0
-        where the loop steps through a stack of weights.
+      strides: Per loop around it, how many uses of the leaf one iteration makes
+        (negative if the loop runs backwards); 0 where the loop steps through a stack
+        of weights.
       index: Iteration of each loop that steps through the stack; traced in a rule.
     """
 
@@ -173,19 +174,43 @@ class Sites(tuple[Site, ...]):
         return [tuple(g) for g in found.values()]
 
     def __str__(self) -> str:
-        header = ("site", "kind", "weight", "loops", "MACs", "bytes", "input", "producer")
+        """The sites as a table, one a line."""
+        header = (
+            "site",
+            "kind",
+            "weight",
+            "loops",
+            "MACs",
+            "bytes",
+            "input",
+            "producer",
+        )
         rows: list[tuple[str, ...]] = [header]
         for s in self:
             loops = "x".join("?" if t is None else str(t) for t in s.trips) or "-"
             shape = "x".join(map(str, s.shape)) + (" derived" if s.derived else "")
-            rows.append((s.name, s.kind, shape, loops, f"{s.macs:,}", f"{s.nbytes:,}",
-                         str(s.input_id), s.producer))
+            rows.append(
+                (
+                    s.name,
+                    s.kind,
+                    shape,
+                    loops,
+                    f"{s.macs:,}",
+                    f"{s.nbytes:,}",
+                    str(s.input_id),
+                    s.producer,
+                )
+            )
         widths = [max(len(r[i]) for r in rows) for i in range(len(header))]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip()
-                 for r in rows]
-        for label, items in (("constants used as weights", self.constants),
-                             ("unused leaves", self.unused),
-                             ("not looked into", self.opaque)):
+        lines = [
+            "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip()
+            for r in rows
+        ]
+        for label, items in (
+            ("constants used as weights", self.constants),
+            ("unused leaves", self.unused),
+            ("not looked into", self.opaque),
+        ):
             if items:
                 lines.append(f"{label}: {', '.join(items)}")
         return "\n".join(lines)
@@ -263,6 +288,8 @@ def find(traced: trace.Traced) -> Found:
     if key in _FOUND and _FOUND[key][0] is traced.jaxpr:
         return _FOUND[key][1]
     found = _find(traced)
+    if any(isinstance(c, jax.core.Tracer) for c in traced.jaxpr.consts):
+        return found  # belongs to an outer trace, which must not outlive itself
     while len(_FOUND) >= _FOUND_LIMIT:
         _FOUND.pop(next(iter(_FOUND)))
     _FOUND[key] = (traced.jaxpr, found)
@@ -331,14 +358,19 @@ class _Uses:
     def _child(self, child: walk.Frame, counts: dict[str, int]) -> list[walk.Step]:
         before = dict(counts)
         inside = self._frame(child, counts)
-        if child.kind not in ("scan", "while"):
+        if child.kind not in ("scan", "while", "while_cond"):
             return inside
+        assert child.step is not None
+        backwards = child.kind == "scan" and child.step.eqn.params["reverse"]
         repeated = set()
         for step in inside:
             origin = step.inputs[step.weight].origin
             if child.path not in origin.loops:
                 leaf = origin.leaves[0]
                 stride = counts[leaf] - before.get(leaf, 0)
+                if backwards:  # iterations are numbered by their place in the stack
+                    self.first[id(step)] += ((child.trips or 1) - 1) * stride
+                    stride = -stride
                 self.strides.setdefault(id(step), {})[child.path] = stride
                 repeated.add(leaf)
         for leaf in repeated:

@@ -135,8 +135,10 @@ def tap_cotangents(
 
 
 def _has_cotangent(site: Site) -> bool:
-    return None not in site.trips and not site.custom and jnp.issubdtype(
-        site.dtype, jnp.inexact
+    return (
+        None not in site.trips
+        and not site.custom
+        and jnp.issubdtype(site.dtype, jnp.inexact)
     )
 
 

@@ -11,7 +11,14 @@ import jax.numpy as jnp
 
 from jeff import base, tree
 
-__all__ = ["Traced", "Tracer", "check_params", "program_inputs", "tracer_of", "with_axes"]
+__all__ = [
+    "Traced",
+    "Tracer",
+    "check_params",
+    "program_inputs",
+    "tracer_of",
+    "with_axes",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Tracer:
     """
 
     def __init__(self, apply: Callable[..., Any]):
+        """Keeps a reference to the function, weak where that is possible."""
         # A strong reference would keep `apply` alive for as long as the table of
         # tracers does; a weak one lets both go.
         self._apply = _reference(apply)
@@ -175,7 +183,9 @@ def check_params(traced: Traced, params: Any) -> dict[str, Any]:
     fault = next((f"has no leaf {n!r}" for n in traced.names if n not in leaves), "")
     if not fault:
         known = set(traced.names)
-        fault = next((f"has a leaf {n!r} too many" for n in leaves if n not in known), "")
+        fault = next(
+            (f"has a leaf {n!r} too many" for n in leaves if n not in known), ""
+        )
     for name, aval in zip(traced.names, traced.jaxpr.in_avals, strict=False):
         if not fault and jnp.shape(leaves[name]) != aval.shape:
             fault = f"has {name!r} of {jnp.shape(leaves[name])}, not {aval.shape}"

@@ -117,7 +117,8 @@ class Frame:
     def loops(self) -> tuple["Frame", ...]:
         """The loop frames around (and including) this one, outermost first."""
         outer = self.parent.loops if self.parent is not None else ()
-        return (*outer, self) if self.kind in ("scan", "while") else outer
+        looped = self.kind in ("scan", "while", "while_cond")
+        return (*outer, self) if looped else outer
 
 
 @dataclasses.dataclass(eq=False)
@@ -559,14 +560,14 @@ def _mixed_weight(name, operands) -> Origin | None:
 
     Only for whole matrices: a norm's vector times an activation is an activation.
     """
-    if name not in ("mul", "div", "select_n", "add", "sub"):
+    if name not in ("mul", "div", "select_n"):
         return None
     weights = [v for v in operands if v.is_weight]
     others = [v for v in operands if v.origin is None]
-    if any(len(v.aval.shape) < 2 or v.origin.broadcast for v in weights):
-        return None
-    if name in ("add", "sub"):
-        return None
+    for v in weights:
+        matrix = sum(n > 1 for n in v.aval.shape) >= 2
+        if not matrix or (v.origin is not None and v.origin.broadcast):
+            return None
     shapes = {v.aval.shape for v in weights}
     if len(shapes) != 1 or any(_size(v.aval) > _size(weights[0].aval) for v in others):
         return None

@@ -1,0 +1,24 @@
+"""Where tables and bars are printed."""
+
+from typing import TextIO
+
+import rich.console
+
+__all__ = ["console"]
+
+_WIDTH = 120  # columns where nobody looks through a terminal of some width
+
+
+def console(stream: TextIO) -> rich.console.Console:
+    """A console that prints to `stream`, in color only in a terminal.
+
+    Args:
+      stream: Such as ``sys.stdout``.
+
+    Returns:
+      The console.
+    """
+    found = rich.console.Console(file=stream, highlight=False)
+    if found.is_terminal:
+        return found
+    return rich.console.Console(file=stream, highlight=False, width=_WIDTH)

@@ -1,0 +1,52 @@
+"""The two ways a command fails, each with its exit code, and how they are worded."""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["BadInput", "RunFailed", "nearest", "one_line"]
+
+
+class BadInput(Exception):
+    """What the user gave cannot be used: exit code 2, before any work starts."""
+
+
+class RunFailed(Exception):
+    """Something went wrong while working: exit code 1."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Says which known names there are, and which one was probably meant.
+
+    Args:
+      word: What the user wrote.
+      known: What would have been right, in order.
+
+    Returns:
+      The end of an error message.
+
+    Examples:
+      >>> nearest("mqb", ["mbq", "epim"])
+      "did you mean 'mbq'? known: mbq, epim"
+      >>> nearest("zzz", ["mbq", "epim"])
+      'known: mbq, epim'
+    """
+    names = list(known)
+    listing = f"known: {', '.join(names)}" if names else "there are none"
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}? {listing}" if close else listing
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message on one line, or its type if it has none.
+
+    Examples:
+      >>> one_line(ValueError("group_size must divide 100:\\n  128"))
+      'group_size must divide 100: 128'
+      >>> one_line(KeyError("a"))
+      "KeyError: 'a'"
+    """
+    text = " ".join(str(error).split())
+    if not text:
+        return type(error).__name__
+    plain = isinstance(error, (BadInput, RunFailed, ValueError, OSError))
+    return text if plain else f"{type(error).__name__}: {text}"

@@ -1,0 +1,97 @@
+"""From arguments to exit code; every error becomes one line."""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from jeff.cli import arguments, systems
+from jeff.cli.errors import BadInput, one_line
+
+__all__ = ["main"]
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    registry: Sequence[systems.System] = systems.SYSTEMS,
+) -> int:
+    """Runs one command.
+
+    Args:
+      argv: Words after ``jeff``; ``None`` takes them from the process.
+      registry: The known systems; tests give their own.
+
+    Returns:
+      0; 1 if a run failed; 2 if an argument does not fit; 130 after Ctrl-C. Errors are
+      one line on stderr; ``JEFF_DEBUG=1`` in the environment adds the traceback.
+
+    Examples:
+      >>> main(["list", "--json"], registry=())
+      []
+      0
+    """
+    try:
+        code = _dispatch(arguments.parse(argv), registry)
+        sys.stdout.flush()
+        return code
+    except BadInput as error:
+        return _fail(error, 2)
+    except KeyboardInterrupt:
+        print("jeff: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of stdout left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _fail(error, 1)
+
+
+def _dispatch(command: arguments.Command, registry: Sequence[systems.System]) -> int:
+    # Imported when needed: plotting and tracing are slow to import, listing is not.
+    if isinstance(command, arguments.Run):
+        from jeff.cli import run
+
+        return run.run(command, registry)
+    if isinstance(command, arguments.Sites):
+        from jeff.cli import sites
+
+        return sites.sites(command)
+    if isinstance(command, arguments.Report):
+        from jeff.cli import page
+
+        print(f"report: {page.rebuild(command.folder, registry)}")
+        return 0
+    if isinstance(command, arguments.Fetch):
+        from jeff.cli import fetch
+
+        return fetch.fetch(command)
+    return _list(command, registry)
+
+
+def _list(command: arguments.List, registry: Sequence[systems.System]) -> int:
+    if command.json:
+        rows = [
+            {
+                "name": s.name,
+                "title": s.title,
+                "summary": s.summary,
+                "paper": s.paper,
+                "status": "built" if systems.is_available(s) else "planned",
+            }
+            for s in registry
+        ]
+        print(json.dumps(rows, indent=2))
+        return 0
+    from jeff.cli import console, table
+
+    table.print_systems(registry, console.console(sys.stdout))
+    return 0
+
+
+def _fail(error: Exception, code: int) -> int:
+    if os.environ.get("JEFF_DEBUG") == "1":
+        traceback.print_exception(error)
+    print(f"jeff: error: {one_line(error)}", file=sys.stderr)
+    return code

@@ -1,0 +1,211 @@
+"""``jeff run``: everything is checked first, then systems run one after another."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import rich.console
+
+from jeff.cli import arguments, page, settings, systems, table
+from jeff.cli.console import console
+from jeff.cli.errors import BadInput, RunFailed, one_line
+from jeff.cli.progress import shown
+from jeff.evaluate import Outcome, Study
+from jeff.io import (
+    Details,
+    check_writable,
+    device,
+    result_text,
+    versions,
+    write_details,
+    write_result,
+)
+
+__all__ = ["Job", "plan", "run"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """One system about to run.
+
+    Attributes:
+      system: Its entry in the registry.
+      study: What runs.
+      preset: Name of the settings it starts from.
+      settings: The settings, changed as asked.
+    """
+
+    system: systems.System
+    study: Study
+    preset: str
+    settings: Any
+
+
+def run(command: arguments.Run, registry: Sequence[systems.System]) -> int:
+    """Runs systems and writes their results and the report.
+
+    Args:
+      command: The arguments.
+      registry: The known systems.
+
+    Returns:
+      Exit code: 0, or 1 if a system failed (the others still run).
+
+    Raises:
+      BadInput: If an argument does not fit; nothing has been written then.
+      RunFailed: If there is nothing to run, or the only system failed.
+      KeyboardInterrupt: On Ctrl-C; finished systems keep their results.
+    """
+    errors = console(sys.stderr)
+    jobs = plan(command, registry)
+    _check_out(command.out, jobs)
+    if command.system == "all":
+        table.print_systems(registry, errors, heading="The systems of jeff")
+    done: list[tuple[systems.System, dict[str, Any]]] = []
+    texts: list[str] = []
+    failures: list[RunFailed] = []
+    for job in jobs:
+        try:
+            record, text = _execute(job, command, errors)
+        except RunFailed as failure:
+            if len(jobs) == 1:
+                raise
+            failures.append(failure)
+            if os.environ.get("JEFF_DEBUG") == "1":
+                errors.print_exception()
+            print(f"jeff: error: {failure}", file=sys.stderr)
+            continue
+        except KeyboardInterrupt:
+            if done:
+                kept = ", ".join(system.name for system, _ in done)
+                print(f"jeff: results kept in {command.out}: {kept}", file=sys.stderr)
+                page.write_report(command.out, registry)
+            raise
+        done.append((job.system, record))
+        texts.append(text)
+    if not done:
+        raise RunFailed("every system failed")
+    report = page.write_report(command.out, registry)
+    if command.json:
+        _print_json(texts, many=command.system == "all")
+    else:
+        table.print_measures(done, console(sys.stdout))
+    print(f"report: {report}", file=sys.stderr if command.json else sys.stdout)
+    return 1 if failures else 0
+
+
+def plan(command: arguments.Run, registry: Sequence[systems.System]) -> list[Job]:
+    """Which systems run, with which settings.
+
+    Args:
+      command: The arguments.
+      registry: The known systems.
+
+    Returns:
+      One job per system, in the registry's order.
+
+    Raises:
+      BadInput: If the system, the preset or a field is unknown, a value does not fit,
+        or ``--set`` is given with ``all``.
+      RunFailed: If no system is built, or a study cannot be imported.
+    """
+    if command.system != "all":
+        chosen = [systems.find(command.system, registry)]
+    elif command.changes:
+        raise BadInput(
+            f"argument --set {command.changes[0]}: changes one system's settings; "
+            "name the system instead of 'all'"
+        )
+    else:
+        chosen = [s for s in registry if systems.is_available(s)]
+        if not chosen:
+            raise RunFailed(
+                "nothing to run: none of the systems is built in this version "
+                "(see jeff list)"
+            )
+    jobs = []
+    for system in chosen:
+        study = systems.load(system)
+        preset, values = settings.choose(
+            study, command.preset, command.changes, system=system.name
+        )
+        jobs.append(Job(system=system, study=study, preset=preset, settings=values))
+    return jobs
+
+
+def _check_out(out: pathlib.Path, jobs: Sequence[Job]) -> None:
+    try:
+        check_writable(out)
+        for job in jobs:
+            check_writable(out / job.system.name)
+    except OSError as error:
+        reason = error.strerror or one_line(error)
+        raise BadInput(f"argument --out: cannot write to {str(out)!r}: {reason}") from (
+            error
+        )
+
+
+def _execute(
+    job: Job, command: arguments.Run, errors: rich.console.Console
+) -> tuple[dict[str, Any], str]:
+    """Runs one system and writes its files; the record's file comes last."""
+    start = time.perf_counter()
+    try:
+        with shown(job.system.name, errors) as progress:
+            outcome = job.study.run(
+                job.settings, key_seed=command.seed, progress=progress
+            )
+        if not isinstance(outcome, Outcome):
+            raise TypeError(f"the study returned {type(outcome).__name__}, no Outcome")
+        record = _record(job, command.seed, time.perf_counter() - start, outcome)
+        text = result_text(record)
+        folder = command.out / job.system.name
+        details = Details(tables=outcome.tables, figures=outcome.figures)
+        write_details(folder, details, result=text)
+        write_result(folder, record)
+    except Exception as error:
+        raise RunFailed(f"{job.system.name}: {one_line(error)}") from error
+    return json.loads(text), text
+
+
+def _record(job: Job, seed: int, seconds: float, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "system": job.system.name,
+        "preset": job.preset,
+        "settings": {
+            f.name: _plain(getattr(job.settings, f.name))
+            for f in dataclasses.fields(job.settings)
+        },
+        "seed": seed,
+        "versions": versions(),
+        "device": device(),
+        "seconds": round(seconds, 3),
+        "measures": [dataclasses.asdict(m) for m in outcome.measures],
+        "notes": list(outcome.notes),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A settings value as JSON can hold it; what JSON has no form for, as text."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(dataclasses.asdict(value))
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)
+
+
+def _print_json(texts: Sequence[str], *, many: bool) -> None:
+    if not many:
+        sys.stdout.write(texts[0])
+        return
+    sys.stdout.write(json.dumps([json.loads(t) for t in texts], indent=2) + "\n")

@@ -1,0 +1,73 @@
+"""What a quantization method returns: parameters, rules to run them, a report."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jeff import base
+
+__all__ = ["GroupReport", "Quantized", "Report"]
+
+
+class GroupReport(NamedTuple):
+    """What was decided for one group of one block.
+
+    Attributes:
+      block: Number of the block within its stack.
+      sites: The linears, by their names in that block.
+      inspect: The site whose output was compared.
+      fold: Leaves the scale was folded into; empty if it was not.
+      exponent: The exponent chosen, NaN where none was searched.
+      ratios: Weight of each modality's tokens in the loss; empty if not balanced.
+      losses: ``[grid]``, loss of every candidate; empty if not searched.
+      scale: ``[K]``, the scale that was folded in; ones if none was.
+      change: Relative change of the block's output by this fold and those before it,
+        from rounding alone: a fold that is wrong is left out.
+      note: Why there is no fold, if there is none.
+    """
+
+    block: int
+    sites: tuple[str, ...]
+    inspect: str
+    fold: tuple[str, ...]
+    exponent: float
+    ratios: Mapping[str, float]
+    losses: np.ndarray
+    scale: np.ndarray
+    change: float
+    note: str
+
+
+class Report(NamedTuple):
+    """What a method did.
+
+    Attributes:
+      groups: One entry per group and block, in the order of the search.
+      sensitivities: Per inspected site (of the first block) and modality,
+        ``[blocks]``; empty unless the method weighs modalities.
+      notes: Lines a user should read: groups left unscaled, weights left dense,
+        groups of weights that the quantizer clips.
+      dense_bytes: Bytes of the quantized weights at 16 bits each.
+      stored_bytes: Bytes they really take now.
+    """
+
+    groups: tuple[GroupReport, ...]
+    sensitivities: Mapping[str, Mapping[str, np.ndarray]]
+    notes: tuple[str, ...]
+    dense_bytes: int
+    stored_bytes: int
+
+
+class Quantized(NamedTuple):
+    """Quantized parameters and how to run them.
+
+    Attributes:
+      params: The params tree with `QTensor` leaves.
+      rules: Rules for `jeff.rewrite` (activation quantization; else empty).
+      report: What was done.
+    """
+
+    params: Any
+    rules: tuple[base.Rule, ...]
+    report: Report

@@ -1,0 +1,147 @@
+"""How much every token counts at every block: the balance of one method call."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jeff.mbq.calibration import Batch, check_modalities, fits_tokens
+from jeff.mbq.config import BalanceConfig
+from jeff.mbq.groups import Group
+from jeff.mbq.sensitivity import sensitivity
+from jeff.mbq.token_weights import floored, modality_ratio, token_weights
+from jeff.program.blocks import Stack
+
+__all__ = ["Sensitivities", "Weigh", "check_tokens", "sensitivities", "weigher"]
+
+Sensitivities = Mapping[str, Mapping[str, np.ndarray]]
+Weigh = Callable[[Group, int, Batch], tuple[jax.Array | None, dict[str, float]]]
+
+
+def check_tokens(
+    batches: Sequence[Batch], groups: Sequence[Group], reference: str
+) -> None:
+    """Refuses masks that do not fit the sites at which candidates are judged.
+
+    Args:
+      batches: Checked calibration data.
+      groups: The groups whose tokens are weighed.
+      reference: The modality that weighs 1.
+
+    Raises:
+      ValueError: As `check_modalities`, or if the masks have another shape than the
+        tokens of a group's inspected site (which is named).
+    """
+    check_modalities(batches, reference)
+    tokens = np.shape(next(iter(batches[0].masks.values())))
+    for group in groups:
+        shape = group.y_shape
+        if not fits_tokens(shape, tokens):
+            raise ValueError(
+                f"masks must have a token for every row of site {group.inspect!r}, "
+                f"whose output has shape {shape}; got masks of shape {tokens} "
+                "(leave the site out with where, if it is no part of the decoder)"
+            )
+
+
+def sensitivities(
+    apply: Callable[..., Any],
+    params: Any,
+    batches: Sequence[Batch],
+    loss: Callable[[Any, Any], jax.Array],
+    stacks: Sequence[tuple[Stack, Sequence[Group]]],
+) -> dict[str, dict[str, np.ndarray]]:
+    """Modality sensitivities at the inspected sites of every block.
+
+    Args:
+      apply: ``apply(params, *inputs)``.
+      params: Full-precision parameters.
+      batches: Calibration data with masks.
+      loss: As for `sensitivity`.
+      stacks: Each stack of blocks, with the groups to be searched in it.
+
+    Returns:
+      Per inspected site of the first block and modality, float ``[blocks]``.
+    """
+    wanted = {
+        names[group.inspect]
+        for stack, groups in stacks
+        for group in groups
+        for names in stack.names
+    }
+    if not wanted:
+        return {}
+    got = sensitivity(apply, params, batches, loss, sites=wanted)
+    table: dict[str, dict[str, np.ndarray]] = {}
+    for stack, groups in stacks:
+        for inspect in {g.inspect: None for g in groups}:
+            rows = [got[names[inspect]] for names in stack.names]
+            table[inspect] = {
+                m: np.array(
+                    [
+                        float(row[m] if i is None else row[m][i])
+                        for row, i in zip(rows, stack.iterations, strict=True)
+                    ]
+                )
+                for m in rows[0]
+            }
+    return table
+
+
+def weigher(
+    batches: Sequence[Batch], config: BalanceConfig, seen: Sensitivities
+) -> Weigh:
+    """A function that weighs the tokens of a batch for one group of one block.
+
+    Args:
+      batches: The whole calibration set: its token counts set the averages.
+      config: `BalanceConfig.reweight`, `reference` and `loss` are used.
+      seen: From `sensitivities`; empty unless the weights come from gradients.
+
+    Returns:
+      ``weigh(group, block, batch) -> (weights [B, N] or None, ratio per modality)``;
+      ``None`` weighs every token alike, padding included.
+
+    Raises:
+      ValueError: If a sensitivity is not finite, or that of the reference is zero
+        (the site is named).
+    """
+    ratios = {site: _ratios(site, row, config) for site, row in seen.items()}
+    counts = {
+        m: float(sum(np.sum(np.asarray(b.masks[m])) for b in batches))
+        for m in batches[0].masks
+    }
+    average = "modalities" if config.loss == "mse" else "tokens"
+
+    def weigh(group, block, batch):
+        if config.reweight == "none":
+            return None, {}
+        row, mode = {}, config.reweight
+        if mode not in ("uniform", "answer"):
+            row = {m: float(r[block]) for m, r in ratios[group.inspect].items()}
+            mode = "ratio"
+        weights = token_weights(
+            batch.masks,
+            row or None,
+            mode=mode,
+            reference=config.reference,
+            average=average,
+            counts=counts,
+        )
+        return weights, row
+
+    return weigh
+
+
+def _ratios(
+    site: str, row: Mapping[str, np.ndarray], config: BalanceConfig
+) -> dict[str, np.ndarray]:
+    """Each modality's ratio to the reference, ``[blocks]``."""
+    try:
+        ratios = modality_ratio(row, reference=config.reference)
+    except ValueError as error:
+        raise ValueError(f"site {site!r}: {error}; check loss and masks") from None
+    if config.reweight == "ratio_floor":
+        ratios = {m: floored(r) for m, r in ratios.items()}
+    return {m: np.asarray(r) for m, r in ratios.items()}

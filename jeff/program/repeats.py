@@ -1,0 +1,227 @@
+"""Equal sub-programs in straight-line code, found from the equations alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jeff.program import piece as piece_lib
+from jeff.program import walk
+from jeff.program.sites import Found
+from jeff.program.stack import LeafRef, Stack
+
+__all__ = ["named_stack", "sequence_stack"]
+
+
+def sequence_stack(found: Found) -> Stack | None:
+    """The longest run of structurally equal sub-programs around sites."""
+    frame = found.program.frame
+    at = [i for i, s in enumerate(frame.steps) if s.path in found.by_path]
+    signature = [_site_signature(found, frame.steps[i]) for i in at]
+    best: tuple[int, Any] | None = None
+    for period in range(1, len(at) // 2 + 1):
+        for first in range(len(at) - 2 * period + 1):
+            count = 1
+            while (
+                signature[first : first + period]
+                == signature[first + count * period : first + (count + 1) * period]
+            ):
+                count += 1
+            if count < 2 or (best is not None and count * period <= best[0]):
+                continue
+            starts = [at[first + i * period] for i in range(count)]
+            made = _equal_blocks(found, starts)
+            if made is not None:
+                best = (count * period, made)
+    return None if best is None else best[1]
+
+
+def named_stack(found: Found, names: Sequence[str]) -> Stack:
+    """The stack whose blocks begin with the sites called `names`.
+
+    Raises:
+      ValueError: If a name is not a site outside of loops, or blocks are not equal.
+    """
+    for name in names:
+        found.sites.named(name)
+    steps = found.program.frame.steps
+    position = {id(s): i for i, s in enumerate(steps)}
+    try:
+        starts = [position[id(found.steps[n])] for n in names]
+    except KeyError:
+        raise ValueError("boundaries must be sites outside of loops") from None
+    stack = _equal_blocks(found, starts)
+    if stack is None:
+        raise ValueError(f"the blocks starting at {', '.join(names)} are not equal")
+    return stack
+
+
+def _site_signature(found, step) -> Any:
+    site, _ = found.by_path[step.path]
+    return (site.kind, site.shape, site.x_shape, site.dtype, len(site.leaves))
+
+
+def _equal_blocks(found, starts: Sequence[int]) -> Stack | None:
+    """A stack whose blocks have their first sites at `starts`, if they are equal."""
+    frame = found.program.frame
+    length = starts[1] - starts[0]
+    if any(b - a != length for a, b in zip(starts, starts[1:], strict=False)):
+        return None
+    best: tuple[int, Stack] | None = None
+    for back in range(min(length, starts[0] + 1)):
+        made = _match(found, frame, [s - back for s in starts], length)
+        if made is not None and (best is None or len(made.piece.start) < best[0]):
+            best = (len(made.piece.start), made)
+    return None if best is None else best[1]
+
+
+def _match(found, frame, begins: Sequence[int], length: int) -> Stack | None:
+    if begins[-1] + length > len(frame.steps):
+        return None
+    template = frame.steps[begins[0] : begins[0] + length]
+    own = {
+        id(v): (j, k) for j, s in enumerate(template) for k, v in enumerate(s.outputs)
+    }
+    external: list[walk.Value] = []
+    for step in template:
+        for v in step.inputs:
+            known = id(v) in own or v.literal is not None
+            if not known and all(v is not e for e in external):
+                external.append(v)
+    rows = [[*external]]
+    for begin in begins[1:]:
+        row = _corresponding(
+            template, frame.steps[begin : begin + length], own, external
+        )
+        if row is None:
+            return None
+        rows.append(row)
+    state = _states(external, rows)
+    if not state:
+        return None
+    stop = _state_outputs(frame, begins, length, rows, state, template)
+    if stop is None:
+        return None
+    piece = piece_lib.make_piece(found, frame, [external[i] for i in state], stop)
+    return _assemble(found, frame, piece, external, rows, state, begins)
+
+
+def _corresponding(template, block, own, external) -> list[walk.Value] | None:
+    """What each external value of the template corresponds to in another block."""
+    mapped: dict[int, walk.Value] = {}
+    mine = {id(v): (j, k) for j, s in enumerate(block) for k, v in enumerate(s.outputs)}
+    for a, b in zip(template, block, strict=True):
+        if not _same_equation(a, b):
+            return None
+        for u, v in zip(a.inputs, b.inputs, strict=True):
+            if u.literal is not None or v.literal is not None:
+                if u.literal is None or v.literal is None or u.number != v.number:
+                    return None
+            elif id(u) in own or id(v) in mine:
+                if own.get(id(u)) != mine.get(id(v)):
+                    return None
+            elif mapped.setdefault(id(u), v) is not v:
+                return None
+    return [mapped[id(v)] for v in external]
+
+
+def _same_equation(a: walk.Step, b: walk.Step) -> bool:
+    if a.eqn.primitive is not b.eqn.primitive or len(a.inputs) != len(b.inputs):
+        return False
+    if [v.aval for v in a.outputs] != [v.aval for v in b.outputs]:
+        return False
+    return all(
+        _same_param(value, b.eqn.params.get(name))
+        for name, value in a.eqn.params.items()
+        if name not in _DERIVATIVES
+    )
+
+
+# Derivative rules are objects made anew by each trace; their primals are compared.
+_DERIVATIVES = frozenset({"jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "out_trees"})
+
+
+def _same_param(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    if hasattr(a, "eqns") or hasattr(a, "jaxpr"):
+        return str(a) == str(b)
+    return bool(a == b)
+
+
+def _states(external, rows) -> list[int] | None:
+    """Which of the values that enter a block are its state.
+
+    The others are weights, or side inputs (the same for all blocks, or constants).
+    """
+    state = []
+    for i, value in enumerate(external):
+        column = [row[i] for row in rows]
+        if value.is_weight:
+            if not all(v.is_weight and v.aval == value.aval for v in column):
+                return None
+        elif any(v.aval.shape != value.aval.shape for v in column):
+            return None
+        elif value.origin is None and not all(v is value for v in column):
+            state.append(i)
+    return state
+
+
+def _state_outputs(frame, begins, length, rows, state, template):
+    """The template's outputs that become the next block's state."""
+    stop = []
+    for i in state:
+        place = None
+        for row, begin in zip(rows[1:], begins[:-1], strict=True):
+            block = frame.steps[begin : begin + length]
+            mine = {
+                id(v): (j, k)
+                for j, s in enumerate(block)
+                for k, v in enumerate(s.outputs)
+            }
+            here = mine.get(id(row[i]))
+            if here is None or (place is not None and here != place):
+                return None
+            place = here
+        if place is None:
+            return None
+        stop.append(template[place[0]].outputs[place[1]])
+    return stop
+
+
+def _assemble(found, frame, piece, external, rows, state, begins) -> Stack | None:
+    names = []
+    for begin in begins:
+        pairs = {}
+        for j, step in enumerate(frame.steps[begins[0] : begins[1]]):
+            if step.path in found.by_path:
+                other = frame.steps[begin + j]
+                pairs[found.by_path[step.path][0].name] = found.by_path[other.path][
+                    0
+                ].name
+        names.append(pairs)
+    place = {id(v): i for i, v in enumerate(external)}
+    leaves: list[dict[str, LeafRef]] = [{} for _ in rows]
+    for name, value in piece.weights.items():
+        for block, row in enumerate(rows):
+            other = row[place[id(value)]] if id(value) in place else value
+            if other.origin is None or not other.origin.is_view:
+                return None
+            leaves[block][name] = LeafRef(other.origin.leaves[0], None, None)
+    sides = []
+    for row in rows:
+        sides.append(
+            tuple(row[place[id(v)]] if id(v) in place else v for v in piece.side)
+        )
+    differs = tuple(
+        any(s[i] is not sides[0][i] for s in sides) for i in range(len(piece.side))
+    )
+    return Stack(
+        piece=piece,
+        count=len(rows),
+        leaves=tuple(leaves),
+        sites=piece.sites(),
+        per_block_side=differs,
+        names=tuple(names),
+        iterations=(None,) * len(rows),
+        _entry=tuple(external[i] for i in state),
+        _sides=tuple(sides),
+    )
