@@ -1,6 +1,6 @@
 """Calibration data: batches of inputs, with the modality of every token."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,8 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jeff.mbq.masks import check_masks
+from jeff.program import trace
 
-__all__ = ["Batch", "check_batches", "check_modalities", "fits_tokens"]
+__all__ = [
+    "Batch",
+    "check_batches",
+    "check_modalities",
+    "check_program",
+    "fits_tokens",
+]
 
 
 class Batch(NamedTuple):
@@ -107,6 +114,35 @@ def check_modalities(batches: Sequence[Batch], reference: str | None = None) -> 
             raise ValueError(
                 f"masks[{name!r}] has no token in any batch; leave the modality out"
             )
+
+
+def check_program(
+    apply: Callable[..., Any], params: Any, inputs: tuple[Any, ...]
+) -> None:
+    """Traces a program once, so that arguments that do not fit it are told early.
+
+    Args:
+      apply: ``apply(params, *inputs)``.
+      params: Params tree; leaves may be stored.
+      inputs: Inputs of one batch.
+
+    Raises:
+      ValueError: If tracing fails, with the first line of what the program said.
+
+    Examples:
+      >>> check_program(lambda p, x: x @ p["w"], {"v": 1.0}, (jnp.ones((1, 1)),))
+      Traceback (most recent call last):
+        ...
+      ValueError: apply does not run with these params and inputs: KeyError: 'w'
+    """
+    try:
+        trace.tracer_of(apply).trace(params, inputs, {})
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise ValueError(
+            "apply does not run with these params and inputs: "
+            f"{type(error).__name__}: {first}"
+        ) from error
 
 
 def fits_tokens(shape: Sequence[int], tokens: Sequence[int]) -> bool:

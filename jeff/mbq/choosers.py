@@ -54,9 +54,10 @@ def searched(config: BalanceConfig, loss: str, weigh: Weigh) -> Choose:
             )[loss]
             total = got if total is None else total.merge(got)
         assert total is not None
-        losses = np.asarray(total.value)
+        losses = total.value
         index = int(scales.best_candidate(losses))
-        return Choice(candidates[index], index / config.grid, losses, row)
+        exponent = index / config.grid
+        return Choice(candidates[index], exponent, np.asarray(losses), row)
 
     return choose
 

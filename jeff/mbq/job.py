@@ -9,7 +9,7 @@ import jax
 
 from jeff import base, program, quantize, tree
 from jeff.mbq.activations import quantized_activations
-from jeff.mbq.calibration import Batch, check_batches
+from jeff.mbq.calibration import Batch, check_batches, check_program
 from jeff.mbq.config import BalanceConfig
 from jeff.mbq.groups import Group, GroupSpec, infer_groups
 from jeff.mbq.report import GroupReport, Quantized, Report
@@ -119,7 +119,10 @@ def start(
     if where is not None and not callable(where):
         raise TypeError(f"where must be a function of a site, got {where!r}")
     batches = check_batches(batches)
-    stacks = _stacks(apply, params, batches[0].inputs)
+    inputs = batches[0].inputs
+    check_program(apply, params, inputs)
+    stacks = program.blocks(apply, params, *inputs)
+    stacks = stacks or (program.whole(apply, params, *inputs),)
     wanted = where or (lambda site: True)
 
     def quantizes(site):
@@ -143,19 +146,6 @@ def start(
         leaves=leaves,
         notes=_left_dense(stacks, wanted),
     )
-
-
-def _stacks(apply, params, inputs) -> tuple[Stack, ...]:
-    """The stacks of blocks; one clear error if the arguments do not fit."""
-    try:
-        stacks = program.blocks(apply, params, *inputs)
-    except Exception as error:
-        text = str(error).strip().splitlines() or [""]
-        raise ValueError(
-            "apply cannot be traced with these params and batches[0].inputs: "
-            f"{type(error).__name__}: {text[0]}"
-        ) from error
-    return stacks or (program.whole(apply, params, *inputs),)
 
 
 def _with_groups(stacks, quantizes, specs):

@@ -13,7 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from jeff import program
-from jeff.mbq.calibration import Batch, check_batches, check_modalities, fits_tokens
+from jeff.mbq.calibration import (
+    Batch,
+    check_batches,
+    check_modalities,
+    check_program,
+    fits_tokens,
+)
 from jeff.mbq.running_mean import RunningMean
 from jeff.mbq.token_weights import modality_gradient
 
@@ -46,9 +52,9 @@ def sensitivity(
       inside a scan, a scalar otherwise.
 
     Raises:
-      ValueError: If there are no masks, a site does not exist or its output does not
-        have a row per token, a modality has no token in any batch, or the loss is not
-        one scalar.
+      ValueError: If there are no masks, `params` and `batches` do not fit the program,
+        a site does not exist or its output does not have a row per token, a modality
+        has no token in any batch, or the loss is not one scalar.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -67,6 +73,7 @@ def sensitivity(
     batches = check_batches(batches)
     check_modalities(batches)
     tokens = next(iter(batches[0].masks.values())).shape
+    check_program(apply, params, batches[0].inputs)
     known = program.sites(apply, params, *batches[0].inputs)
     chosen = _chosen(known, tokens, sites)
     tapped = _tapped(apply, loss, frozenset(chosen))

@@ -82,18 +82,17 @@ BAD = [
     (
         {"params": without("down")},
         ValueError,
-        "apply cannot be traced with these params and batches[0].inputs: "
-        "KeyError: 'down'",
+        "apply does not run with these params and inputs: KeyError: 'down'",
     ),
     (
         {"params": reshaped("gate")},
         ValueError,
-        "apply cannot be traced with these params and batches[0].inputs: TypeError: ",
+        "apply does not run with these params and inputs: TypeError: ",
     ),
     (
         {"batches": batch(inputs=())},
         ValueError,
-        "apply cannot be traced with these params and batches[0].inputs: TypeError: ",
+        "apply does not run with these params and inputs: TypeError: ",
     ),
     (
         {"where": lambda site: site.name == "nowhere"},

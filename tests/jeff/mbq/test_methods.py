@@ -212,11 +212,18 @@ def test_smoothquant():
     case.check_logits("smoothquant/w4a8_", quantized)
 
 
-def test_awq():
+@pytest.mark.parametrize("which", ["mha", "gqa"])
+def test_awq(which):
     """The stored run scales the first layer only; later layers are searched alike."""
-    case = golden("mha")
+    case = golden(which)
     groups = [g for g in case.run("awq", "w3_mae_rw").report.groups if g.block == 0]
-    assert len(groups) == 4
+    assert (
+        len(groups)
+        == len(case.groups)
+        == sum(
+            name.startswith("awq_w3/") and name.endswith("/scale") for name in case.z
+        )
+    )
     for group in groups:
         name = case.key(group.sites).removeprefix(f"{LAYERS}.0.")
         check_group(case.z, f"awq_w3/{name}", group)

@@ -105,6 +105,7 @@ def test_three_modalities():
         ({"batches": []}, "batches is empty"),
         ({"masks": {}}, "batches[0].masks is empty: name the modalities"),
         ({"sites": ["pooled"]}, "masks have shape (1, 4), but the output of site"),
+        ({"params": {}}, "apply does not run with these params and inputs: KeyError"),
         ({"sites": ["nope"]}, "no site 'nope'; nearest: "),
         (
             {
@@ -124,7 +125,7 @@ def test_bad_input(change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         sensitivity(
             apply,
-            params,
+            change.get("params", params),
             change.get("batches", [batch]),
             change.get("loss", total),
             sites=change.get("sites"),

@@ -1,0 +1,15 @@
+import pathlib
+import re
+
+import pytest
+
+PAGE = pathlib.Path(__file__).parents[3] / "docs" / "mbq.md"
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="not running from a checkout")
+def test_the_example_of_the_page_prints_what_it_says(python, tmp_path):
+    text = PAGE.read_text()
+    code = re.search(r"<!-- example -->\n```python\n(.*?)```", text, re.DOTALL).group(1)
+    said = re.search(r"<!-- output -->\n```text\n(.*?)```", text, re.DOTALL).group(1)
+    done = python("-c", code, cwd=tmp_path)
+    assert done.stdout == said, done.stderr
