@@ -1,6 +1,7 @@
 """The two ways a command fails, each with its exit code, and how they are worded."""
 
 import difflib
+import traceback
 from collections.abc import Iterable
 
 __all__ = ["BadInput", "RunFailed", "nearest", "one_line"]
@@ -37,7 +38,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's message on one line, or its type if it has none.
+    """An exception's message on one line; its type and place if it has none.
 
     Examples:
       >>> one_line(ValueError("group_size must divide 100:\\n  128"))
@@ -47,6 +48,9 @@ def one_line(error: BaseException) -> str:
     """
     text = " ".join(str(error).split())
     if not text:
-        return type(error).__name__
+        # Nothing was said, as by a bare assert: then at least where.
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+        return f"{type(error).__name__}{place}"
     plain = isinstance(error, (BadInput, RunFailed, ValueError, OSError))
     return text if plain else f"{type(error).__name__}: {text}"

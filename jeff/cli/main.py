@@ -34,7 +34,8 @@ def main(
     """
     try:
         code = _dispatch(arguments.parse(argv), registry)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()
         return code
     except BadInput as error:
         return _fail(error, 2)

@@ -11,7 +11,7 @@ import jinja2
 
 from jeff.cli.errors import BadInput, one_line
 from jeff.cli.plots import svg
-from jeff.cli.quantity import interval, quantity, split
+from jeff.cli.quantity import estimate, quantity
 from jeff.cli.systems import System, is_available
 from jeff.io import (
     DETAILS_FILE,
@@ -137,7 +137,7 @@ def _section(folder: pathlib.Path, registry: Sequence[System]) -> _Section:
             {
                 "title": figure.title,
                 "caption": figure.caption,
-                "svg": svg(figure, name=re.sub(r"\W", "-", f"{name}-{key}")),
+                "svg": svg(figure, name=re.sub(r"\W", "-", f"{folder.name}-{key}")),
             }
             for key, figure in details.figures.items()
         ],
@@ -171,7 +171,7 @@ def _rows(members: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for m in members:
         unit = m["unit"]
-        number, suffix = split(m["value"], unit)
+        number, suffix, interval = estimate(m["value"], m["low"], m["high"], unit)
         cited = {
             k: "" if m[k] is None else quantity(m[k], unit)
             for k in ("baseline", "paper")
@@ -182,7 +182,7 @@ def _rows(members: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "name": m["name"],
                 "number": number,
                 "unit": suffix,
-                "interval": interval(m["low"], m["high"], m["value"], unit),
+                "interval": interval,
                 "trials": m["trials"],
                 "at": {k: place(m[k]) for k in ("value", "low", "high", "baseline")},
                 **cited,

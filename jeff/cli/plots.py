@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -126,15 +127,24 @@ def _bars(axes: matplotlib.axes.Axes, figure: Figure) -> None:
             axes.errorbar(
                 at, s.y, yerr=_errors(s), fmt="none", ecolor=_INK, capsize=3, lw=1.2
             )
-    # Labels side by side have the width of the plot, about 58 letters.
-    crowded = len(categories) * (max(map(len, categories)) + 1) > 58
+    # Labels side by side have the width of the plot, about 58 letters; two words of a
+    # label go one below the other before labels are turned.
+    labels = list(categories)
+    if _crowded(labels):
+        labels = [label.replace(" ", "\n", 1) for label in labels]
+    crowded = _crowded(labels)
     axes.set_xticks(
         place,
-        categories,
+        categories if crowded else labels,
         rotation=35 if crowded else 0,
         ha="right" if crowded else "center",
     )
     axes.grid(axis="x", visible=False)
+
+
+def _crowded(labels: Sequence[str]) -> bool:
+    widest = max(len(line) for label in labels for line in label.split("\n"))
+    return len(labels) * (widest + 1) > 58
 
 
 def _histograms(axes: matplotlib.axes.Axes, figure: Figure) -> None:
@@ -175,6 +185,8 @@ def _tidy(axes: matplotlib.axes.Axes, figure: Figure) -> None:
             axes.set_ylim(bottom=0)
         else:
             axes.axhline(0, color=_SOFT, linewidth=1.0)
+    if figure.kind == "histograms" and figure.y_scale == "log":
+        axes.set_ylim(bottom=0.7)  # a bin with one entry is seen, an empty one is not
     if figure.kind == "lines" and figure.x_scale == "linear":
         if all(float(x).is_integer() for s in figure.series for x in s.x):
             axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))

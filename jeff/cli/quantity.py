@@ -2,7 +2,7 @@
 
 import math
 
-__all__ = ["interval", "quantity", "split"]
+__all__ = ["estimate", "quantity"]
 
 _PREFIXES = (
     (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""),
@@ -35,30 +35,46 @@ def quantity(value: float | str | None, unit: str = "") -> str:
     return f"{_digits(value / factor)} {suffix}".rstrip()
 
 
-def split(value: float, unit: str) -> tuple[str, str]:
-    """`quantity` as number and unit apart.
+def estimate(
+    value: float, low: float | None, high: float | None, unit: str = ""
+) -> tuple[str, str, str]:
+    """A value and its interval, rounded to what the interval's width supports.
+
+    Args:
+      value: The estimate.
+      low: Lower end of its interval, or ``None``.
+      high: Upper end, or ``None``.
+      unit: As in `jeff.evaluate.Measure`.
+
+    Returns:
+      Number, unit and interval. The ends are in the unit of the number; three digits
+      of the width are kept. Without an interval the number is that of `quantity`.
 
     Examples:
-      >>> split(0.5, "fraction")
-      ('50', '%')
+      >>> estimate(0.95123, 0.941, 0.9613, "fraction")
+      ('95.12', '%', '[94.10, 96.13]')
+      >>> estimate(0.0043209, 0.0003211, 0.0083211, "nats")
+      ('0.00432', 'nats', '[0.00032, 0.00832]')
+      >>> estimate(1_310_720, None, None, "bytes")
+      ('1.311', 'MB', '')
     """
     factor, suffix = _scale(value, unit)
-    return _digits(value / factor), suffix
-
-
-def interval(low: float | None, high: float | None, value: float, unit: str) -> str:
-    """An interval in the scale of its value, without repeating the unit.
-
-    Examples:
-      >>> interval(0.91, 0.94, 0.92, "fraction")
-      '[91, 94]'
-      >>> interval(None, None, 1.0, "")
-      ''
-    """
     if low is None or high is None:
-        return ""
-    factor, _ = _scale(value, unit)
-    return f"[{_digits(low / factor)}, {_digits(high / factor)}]"
+        return _digits(value / factor), suffix, ""
+    width = (high - low) / factor
+    if width == 0:
+        number = _digits(value / factor)
+        return number, suffix, f"[{number}, {number}]"
+    decimals = 2 - math.floor(math.log10(width))
+    if decimals > 9:  # as narrow as that only by rounding of the machine
+        number, *ends = (_digits(x / factor) for x in (value, low, high))
+    else:
+        # `z` drops the sign of what is rounded to zero.
+        number, *ends = (
+            f"{round(x / factor, decimals):z,.{max(decimals, 0)}f}"
+            for x in (value, low, high)
+        )
+    return number, suffix, f"[{ends[0]}, {ends[1]}]"
 
 
 def _scale(value: float, unit: str) -> tuple[float, str]:

@@ -17,16 +17,18 @@ from jeff.cli.errors import BadInput, RunFailed, one_line
 from jeff.cli.progress import shown
 from jeff.evaluate import Outcome, Study
 from jeff.io import (
+    DETAILS_FILE,
+    RESULT_FILE,
     Details,
     check_writable,
     device,
-    result_text,
     versions,
-    write_details,
-    write_result,
+    write_run,
 )
 
 __all__ = ["Job", "plan", "run"]
+
+_FILES = (RESULT_FILE, DETAILS_FILE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,11 +92,12 @@ def run(command: arguments.Run, registry: Sequence[systems.System]) -> int:
         texts.append(text)
     if not done:
         raise RunFailed("every system failed")
-    report = page.write_report(command.out, registry)
+    # The numbers first: they are there even if the page cannot be written.
     if command.json:
         _print_json(texts, many=command.system == "all")
     else:
         table.print_measures(done, console(sys.stdout))
+    report = page.write_report(command.out, registry)
     print(f"report: {report}", file=sys.stderr if command.json else sys.stdout)
     return 1 if failures else 0
 
@@ -143,6 +146,10 @@ def _check_out(out: pathlib.Path, jobs: Sequence[Job]) -> None:
         check_writable(out)
         for job in jobs:
             check_writable(out / job.system.name)
+        files = [out / job.system.name / f for job in jobs for f in _FILES]
+        for file in (*files, out / page.PAGE_FILE):
+            if file.is_dir():
+                raise BadInput(f"argument --out: {str(file)!r} is a folder, not a file")
     except OSError as error:
         reason = error.strerror or one_line(error)
         raise BadInput(f"argument --out: cannot write to {str(out)!r}: {reason}") from (
@@ -153,7 +160,7 @@ def _check_out(out: pathlib.Path, jobs: Sequence[Job]) -> None:
 def _execute(
     job: Job, command: arguments.Run, errors: rich.console.Console
 ) -> tuple[dict[str, Any], str]:
-    """Runs one system and writes its files; the record's file comes last."""
+    """Runs one system and writes its files."""
     start = time.perf_counter()
     try:
         with shown(job.system.name, errors) as progress:
@@ -163,11 +170,8 @@ def _execute(
         if not isinstance(outcome, Outcome):
             raise TypeError(f"the study returned {type(outcome).__name__}, no Outcome")
         record = _record(job, command.seed, time.perf_counter() - start, outcome)
-        text = result_text(record)
-        folder = command.out / job.system.name
         details = Details(tables=outcome.tables, figures=outcome.figures)
-        write_details(folder, details, result=text)
-        write_result(folder, record)
+        text = write_run(command.out / job.system.name, record, details)
     except Exception as error:
         raise RunFailed(f"{job.system.name}: {one_line(error)}") from error
     return json.loads(text), text

@@ -54,7 +54,9 @@ def load_program(name: str) -> tuple[Any, ...]:
       RunFailed: If importing or calling fails, or what is returned is no program.
     """
     module_name, colon, attribute = name.partition(":")
-    if not (module_name and colon and attribute):
+    if not (
+        module_name.strip(".") == module_name and module_name and colon and attribute
+    ):
         raise BadInput(f"argument MODULE:FUNCTION: {name!r} needs the form module:name")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -66,8 +68,8 @@ def load_program(name: str) -> tuple[Any, ...]:
         raise BadInput(
             f"argument MODULE:FUNCTION: no module {error.name!r} here or installed"
         ) from error
-    except Exception as error:
-        raise RunFailed(f"importing {module_name!r}: {one_line(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise RunFailed(f"importing {module_name!r}: {_said(error)}") from error
     function = getattr(module, attribute, None)
     if not callable(function):
         raise BadInput(
@@ -76,8 +78,18 @@ def load_program(name: str) -> tuple[Any, ...]:
         )
     try:
         returned = function()
-    except Exception as error:
-        raise RunFailed(f"calling {name}: {one_line(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise RunFailed(f"calling {name}: {_said(error)}") from error
     if isinstance(returned, tuple) and len(returned) > 1 and callable(returned[0]):
         return returned
-    raise RunFailed(f"{name} must return a tuple (apply, params, *inputs)")
+    raise RunFailed(
+        f"{name} must return a tuple (apply, params, *inputs), "
+        f"not {type(returned).__name__}"
+    )
+
+
+def _said(error: BaseException) -> str:
+    """`one_line`; a script's attempt to leave is told as one."""
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({error.code!r})"
+    return one_line(error)

@@ -8,7 +8,7 @@ import rich.console
 import rich.table
 import rich.text
 
-from jeff.cli.quantity import interval, quantity
+from jeff.cli.quantity import estimate, quantity
 from jeff.cli.systems import System, is_available
 
 __all__ = ["print_measures", "print_systems"]
@@ -32,12 +32,13 @@ def print_measures(
     for system, record in results:
         for i, m in enumerate(record["measures"]):
             unit = m["unit"]
+            number, suffix, interval = estimate(m["value"], m["low"], m["high"], unit)
             last = i == len(record["measures"]) - 1
             table.add_row(
                 system.name if i == 0 else "",
                 m["name"],
-                quantity(m["value"], unit),
-                rich.text.Text(interval(m["low"], m["high"], m["value"], unit)),
+                f"{number} {suffix}".rstrip(),
+                rich.text.Text(interval),
                 quantity(m["baseline"], unit) if m["baseline"] is not None else "",
                 quantity(m["paper"], unit) if m["paper"] is not None else "",
                 end_section=last,

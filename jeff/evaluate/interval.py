@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 __all__ = ["Interval", "student_t", "wilson"]
 
@@ -105,7 +105,7 @@ def student_t(samples: Iterable[float], *, level: float = 0.95) -> Interval:
         raise ValueError(f"samples[{bad}] is not finite: {values[bad]}")
     mean = float(values.mean())
     error = float(values.std(ddof=1)) / math.sqrt(values.size)
-    half = float(stats.t.ppf(0.5 + _checked(level) / 2, values.size - 1)) * error
+    half = float(special.stdtrit(values.size - 1, 0.5 + _checked(level) / 2)) * error
     return Interval(mean, mean - half, mean + half, int(values.size))
 
 

@@ -1,7 +1,7 @@
 """Files: results and the report's data, written atomically and read with checks."""
 
-from jeff.io.atomic import check_writable, write_atomically
-from jeff.io.details import DETAILS_FILE, Details, read_details, write_details
+from jeff.io.atomic import check_writable, write_atomically, write_together
+from jeff.io.details import DETAILS_FILE, Details, read_details, write_run
 from jeff.io.provenance import device, versions
 from jeff.io.results import (
     RESULT_FILE,
@@ -23,6 +23,7 @@ __all__ = [
     "validate_result",
     "versions",
     "write_atomically",
-    "write_details",
     "write_result",
+    "write_run",
+    "write_together",
 ]

@@ -1,11 +1,14 @@
 """Writing files so that a reader sees the old content or the new, never a part."""
 
+import contextlib
+import errno
 import os
 import pathlib
 import secrets
 import tempfile
+from collections.abc import Mapping
 
-__all__ = ["check_writable", "write_atomically"]
+__all__ = ["check_writable", "write_atomically", "write_together"]
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
@@ -20,7 +23,8 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
       content: Text (written as UTF-8) or bytes.
 
     Raises:
-      OSError: If the folder is missing or not writable.
+      OSError: If the folder is missing or not writable, or the disk is full; the file
+        is named.
 
     Examples:
       >>> import tempfile, pathlib
@@ -29,19 +33,55 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
       >>> [f.name for f in folder.iterdir()], (folder / "a.txt").read_text()
       (['a.txt'], 'hello')
     """
-    target = pathlib.Path(path)
-    data = content.encode() if isinstance(content, str) else content
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[str | os.PathLike[str], str | bytes]) -> None:
+    """Replaces files as `write_atomically` does, once all of them are on the disk.
+
+    A full disk, a missing folder or a folder in a file's place is found before the
+    first file is replaced. A process that is killed between two renames has replaced
+    the first files only.
+
+    Args:
+      contents: Text or bytes by file; renamed in this order.
+
+    Raises:
+      OSError: As `write_atomically`; no file has changed then.
+
+    Examples:
+      >>> import tempfile, pathlib
+      >>> folder = pathlib.Path(tempfile.mkdtemp())
+      >>> write_together({folder / "a": "1", folder / "no" / "b": "2"})
+      Traceback (most recent call last):
+        ...
+      FileNotFoundError: [Errno 2] No such file or directory: '...'
+      >>> list(folder.iterdir())
+      []
+    """
+    staged: list[tuple[pathlib.Path, pathlib.Path]] = []
+    target = pathlib.Path()
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        for path, content in contents.items():
+            target = pathlib.Path(path)
+            if target.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            token = secrets.token_hex(8)
+            temporary = target.with_name(f".{target.name}.{token}.tmp")
+            staged.append((temporary, target))
+            _write(temporary, content.encode() if isinstance(content, str) else content)
+        for temporary, target in staged:
+            temporary.replace(target)
+    except BaseException as error:
+        for temporary, _ in staged:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        if isinstance(error, OSError) and error.errno is not None:
+            # The system names the temporary file, or none at all when a disk is full.
+            raise OSError(error.errno, error.strerror, str(target)) from error
         raise
-    _sync_folder(target.parent)
+    for folder in {target.parent for _, target in staged}:
+        _sync_folder(folder)
 
 
 def check_writable(folder: str | os.PathLike[str]) -> pathlib.Path:
@@ -67,6 +107,13 @@ def check_writable(folder: str | os.PathLike[str]) -> pathlib.Path:
     with tempfile.TemporaryFile(dir=path):
         pass
     return path
+
+
+def _write(file: pathlib.Path, data: bytes) -> None:
+    with file.open("xb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _sync_folder(folder: pathlib.Path) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 
 from jeff.evaluate.figure import Figure, Series
 from jeff.evaluate.measure import Table
-from jeff.io.atomic import write_atomically
-from jeff.io.results import read_json
+from jeff.io.atomic import write_together
+from jeff.io.results import RESULT_FILE, read_json, result_text
 
-__all__ = ["DETAILS_FILE", "Details", "read_details", "write_details"]
+__all__ = ["DETAILS_FILE", "Details", "read_details", "write_run"]
 
 DETAILS_FILE = "figures.json"
 _FORMAT = 1
@@ -37,29 +37,39 @@ class Details:
     figures: Mapping[str, Figure] = dataclasses.field(default_factory=dict)
 
 
-def write_details(
-    folder: str | os.PathLike[str], details: Details, *, result: str
-) -> None:
-    """Writes ``folder/figures.json`` in one step.
+def write_run(
+    folder: str | os.PathLike[str], record: dict[str, Any], details: Details
+) -> str:
+    """Writes ``folder/figures.json`` and ``folder/result.json``, both or none.
 
     Args:
       folder: An existing folder.
-      details: Tables and figures.
-      result: Text of the record they belong to, as `jeff.io.result_text` gives it.
+      record: A record as `jeff.io.write_result` takes it.
+      details: Its tables and figures.
+
+    Returns:
+      The record's text.
 
     Raises:
-      OSError: If the folder cannot be written to.
+      ValueError: If the record is not valid; nothing is written then.
+      OSError: If the folder cannot be written to or the disk is full; both files are
+        then as before.
 
     Examples:
       >>> import tempfile
+      >>> record = {
+      ...     "format": 1, "system": "demo", "preset": "default", "seed": 0,
+      ...     "versions": {}, "device": "cpu x 1", "seconds": 0.5, "measures": [],
+      ... }
       >>> folder = tempfile.mkdtemp()
       >>> details = Details(tables=(Table(title="t", columns=["a"], rows=[[1]]),))
-      >>> write_details(folder, details, result="{}")
-      >>> read_details(folder, result="{}").tables[0].rows
+      >>> text = write_run(folder, record, details)
+      >>> read_details(folder, result=text).tables[0].rows
       ((1,),)
-      >>> read_details(folder, result="{ }") is None  # of another run
+      >>> read_details(folder, result="{}") is None  # of another run
       True
     """
+    result = result_text(record)
     content = {
         "format": _FORMAT,
         "result": _digest(result),
@@ -67,7 +77,10 @@ def write_details(
         "figures": {n: dataclasses.asdict(f) for n, f in details.figures.items()},
     }
     text = json.dumps(content, allow_nan=False, ensure_ascii=False)
-    write_atomically(pathlib.Path(folder) / DETAILS_FILE, text)
+    place = pathlib.Path(folder)
+    # The record comes last: whoever sees it finds its figures.
+    write_together({place / DETAILS_FILE: text, place / RESULT_FILE: result})
+    return result
 
 
 def read_details(folder: str | os.PathLike[str], *, result: str) -> Details | None:

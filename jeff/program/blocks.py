@@ -102,18 +102,17 @@ def _stacks(found: Found, boundaries: Sequence[str] | None) -> tuple[Stack, ...]
 
 
 def _steps_through_weights(step: walk.Step) -> bool:
-    return (
-        bool(step.children)
-        and step.children[0].trips > 1
-        and any(
-            s.kind != "lookup"
-            and s.inputs[s.weight].is_weight
-            and step.children[0].path in s.inputs[s.weight].origin.loops
-            for frame in _frames(step)
-            for s in frame.steps
-            if s.weight is not None
-        )
+    """Whether a scan takes an entry of some weight in each of its iterations."""
+    if not step.children or (step.children[0].trips or 0) < 2:
+        return False
+    loop = step.children[0].path
+    origins = (
+        s.weight_value.origin
+        for frame in _frames(step)
+        for s in frame.steps
+        if s.weight is not None and s.kind != "lookup"
     )
+    return any(o is not None and o.is_weight and loop in o.loops for o in origins)
 
 
 def _frames(step: walk.Step) -> Iterable[walk.Frame]:

@@ -17,8 +17,16 @@ from jeff.program import compat, walk
 __all__ = ["ChannelMap", "find_sources", "weight_channels"]
 
 _SAME = frozenset(
-    {"copy", "copy_p", "convert_element_type", "stop_gradient", "neg",
-     "sharding_constraint", "reduce_precision", "optimization_barrier"}
+    {
+        "copy",
+        "copy_p",
+        "convert_element_type",
+        "stop_gradient",
+        "neg",
+        "sharding_constraint",
+        "reduce_precision",
+        "optimization_barrier",
+    }
 )
 _ALL_OPERANDS = frozenset({"add", "sub", "add_any", "select_n"})
 
@@ -311,8 +319,9 @@ def _onto_axes(search, index, place: Mapping[int, int], rank: int):
             if (column >= 0).any() and (column < 0).any():
                 return None
             search.tie(column[column >= 0])
-        index = index[tuple(slice(0, 1) if d in lost else slice(None)
-                            for d in range(index.ndim))]
+        index = index[
+            tuple(slice(0, 1) if d in lost else slice(None) for d in range(index.ndim))
+        ]
     order = [place[a] for a in range(rank) if a in place]
     rest = [d for d in range(index.ndim) if d not in order]
     shape = [index.shape[place[a]] if a in place else 1 for a in range(rank)]
@@ -324,18 +333,23 @@ def _slice(search, step, index, frame) -> bool:
     if any(s != 1 for s in params["strides"] or ()):
         return False
     starts, limits = params["start_indices"], params["limit_indices"]
-    return _push(search, operand,
-                 _embed(index, operand.aval.shape, starts, limits), frame)
+    return _push(
+        search, operand, _embed(index, operand.aval.shape, starts, limits), frame
+    )
 
 
 def _embed(index, shape, starts, limits) -> np.ndarray:
     """The index of a part, as an index of the whole (-1 elsewhere)."""
     cut = [e - s != n for s, e, n in zip(starts, limits, shape, strict=True)]
-    sizes = [n if c else index.shape[i] for i, (n, c) in enumerate(
-        zip(shape, cut, strict=True))]
+    sizes = [
+        n if c else index.shape[i]
+        for i, (n, c) in enumerate(zip(shape, cut, strict=True))
+    ]
     whole = np.full(sizes, -1)
-    where = tuple(slice(s, e) if c else slice(None)
-                  for s, e, c in zip(starts, limits, cut, strict=True))
+    where = tuple(
+        slice(s, e) if c else slice(None)
+        for s, e, c in zip(starts, limits, cut, strict=True)
+    )
     whole[where] = index
     return whole
 

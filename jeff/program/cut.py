@@ -29,12 +29,12 @@ class Point(NamedTuple):
 
 def before(site: "str | Site") -> Point:
     """The point where a site's input is ready."""
-    return Point(getattr(site, "name", site), "input")
+    return Point(_name(site), "input")
 
 
 def after(site: "str | Site") -> Point:
     """The point where a site's output is ready."""
-    return Point(getattr(site, "name", site), "output")
+    return Point(_name(site), "output")
 
 
 def cut(
@@ -95,6 +95,7 @@ class Cut:
                 f"{self.start} and {self.stop} do not lie in the same loop body"
             )
         frame = frames[0]
+        piece_lib.frames_around(frame)
         start = _start_values(found, self.start, params)
         stop = (
             [found.steps[self.stop.site].outputs[0]]
@@ -162,12 +163,16 @@ class BoundCut:
         return x, tuple(got[n:])
 
 
+def _name(site: "str | Site") -> str:
+    return site if isinstance(site, str) else site.name
+
+
 def _point(point: "Point | str | None", end: str) -> Point | None:
     if point is None or isinstance(point, Point):
         if point is not None and point.end not in ("input", "output"):
             raise ValueError(f"a point's end is 'input' or 'output', got {point.end!r}")
         return point
-    return Point(getattr(point, "name", point), end)
+    return Point(_name(point), end)
 
 
 def _frame(found: Found, point: Point) -> walk.Frame:

@@ -145,10 +145,18 @@ def _dot(eqn, weight) -> Presentation:
     sizes = tuple(w_shape[i] for i in wb)
     rows = tuple(x_shape[i] for i in xf)
     return Presentation(
-        eqn=eqn, kind="dot", weight=weight, batch=sizes, k=k, n=n,
-        x_shape=(*sizes, *rows, k), y_shape=(*sizes, *rows, n),
-        w_permutation=(*wb, *wc, *wf), contract=wc,
-        x_permutation=(*xb, *xf, *xc), y_permutation=(*outer, *x_out, *w_out),
+        eqn=eqn,
+        kind="dot",
+        weight=weight,
+        batch=sizes,
+        k=k,
+        n=n,
+        x_shape=(*sizes, *rows, k),
+        y_shape=(*sizes, *rows, n),
+        w_permutation=(*wb, *wc, *wf),
+        contract=wc,
+        x_permutation=(*xb, *xf, *xc),
+        y_permutation=(*outer, *x_out, *w_out),
         macs=math.prod(sizes) * math.prod(rows) * k * n,
     )
 
@@ -167,8 +175,16 @@ def _ragged(eqn, weight) -> Presentation:
             "ragged_dot with other dimension numbers than [m, k] x [g, k, n]"
         )
     return Presentation(
-        eqn=eqn, kind="ragged_dot", weight=1, batch=w[:1], k=w[1], n=w[2],
-        x_shape=x, y_shape=y, w_permutation=(0, 1, 2), contract=(1,),
+        eqn=eqn,
+        kind="ragged_dot",
+        weight=1,
+        batch=w[:1],
+        k=w[1],
+        n=w[2],
+        x_shape=x,
+        y_shape=y,
+        w_permutation=(0, 1, 2),
+        contract=(1,),
         macs=x[0] * w[1] * w[2],
     )
 
@@ -180,9 +196,16 @@ def _conv(eqn, weight) -> Presentation:
     contract = tuple(sorted((spec[1], *spec[2:])))
     k, n = _prod(w_shape, contract), w_shape[spec[0]]
     return Presentation(
-        eqn=eqn, kind="conv", weight=weight, batch=(), k=k, n=n,
-        x_shape=eqn.invars[1 - weight].aval.shape, y_shape=y_shape,
-        w_permutation=(*contract, spec[0]), contract=contract,
+        eqn=eqn,
+        kind="conv",
+        weight=weight,
+        batch=(),
+        k=k,
+        n=n,
+        x_shape=eqn.invars[1 - weight].aval.shape,
+        y_shape=y_shape,
+        w_permutation=(*contract, spec[0]),
+        contract=contract,
         macs=math.prod(y_shape) * k // eqn.params["batch_group_count"],
     )
 
@@ -193,9 +216,17 @@ def _lookup(eqn) -> Presentation:
     indexed = [i for i, s in enumerate(eqn.params["slice_sizes"]) if s != table[i]]
     kept = tuple(i for i in range(len(table)) if i not in indexed)
     return Presentation(
-        eqn=eqn, kind="lookup", weight=0, batch=(), k=_prod(table, indexed),
-        n=_prod(table, kept), x_shape=indices, y_shape=eqn.outvars[0].aval.shape,
-        w_permutation=(*indexed, *kept), contract=(), macs=0,
+        eqn=eqn,
+        kind="lookup",
+        weight=0,
+        batch=(),
+        k=_prod(table, indexed),
+        n=_prod(table, kept),
+        x_shape=indices,
+        y_shape=eqn.outvars[0].aval.shape,
+        w_permutation=(*indexed, *kept),
+        contract=(),
+        macs=0,
     )
 
 

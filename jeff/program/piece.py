@@ -196,16 +196,11 @@ def read(env: Mapping[int, Any], value: walk.Value) -> Any:
     return value.literal if value.number not in env else env[value.number]
 
 
-def capture(
-    found: Found, frame: walk.Frame, wanted: Sequence[walk.Value], values: Sequence[Any]
-) -> list[Any]:
-    """Values in the middle of a program, with one leading axis per loop around.
+def frames_around(frame: walk.Frame) -> list[walk.Frame]:
+    """The frames from the whole program to `frame`.
 
-    Args:
-      found: The program.
-      frame: The frame the wanted values live in.
-      wanted: The values.
-      values: Flat inputs of the program.
+    Raises:
+      NotImplementedError: If one of them is a while loop, a branch or a shard_map.
     """
     chain: list[walk.Frame] = []
     at: walk.Frame | None = frame
@@ -217,6 +212,21 @@ def capture(
             raise NotImplementedError(
                 f"cannot cut inside a {inner.kind}: only whole programs and scan bodies"
             )
+    return chain
+
+
+def capture(
+    found: Found, frame: walk.Frame, wanted: Sequence[walk.Value], values: Sequence[Any]
+) -> list[Any]:
+    """Values in the middle of a program, with one leading axis per loop around.
+
+    Args:
+      found: The program.
+      frame: The frame the wanted values live in.
+      wanted: The values.
+      values: Flat inputs of the program.
+    """
+    chain = frames_around(frame)
     env: dict[int, Any] = {}
     for value, array in zip(chain[0].inputs, values, strict=True):
         env[value.number] = array
@@ -287,7 +297,7 @@ def entry_weights(
       A value per name in ``piece.weights``; one iteration's slices inside a scan.
     """
     leaves = trace.check_params(found.traced, params)
-    env = {v.number: leaves[n] for n, v in found.program.leaves.items()}
+    env: dict[int, Any] = {v.number: leaves[n] for n, v in found.program.leaves.items()}
     frames = piece.frame.loops
     if len(index) != len(frames):
         raise ValueError(f"index has {len(index)} entries for {len(frames)} loops")

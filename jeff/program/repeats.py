@@ -40,6 +40,8 @@ def named_stack(found: Found, names: Sequence[str]) -> Stack:
     Raises:
       ValueError: If a name is not a site outside of loops, or blocks are not equal.
     """
+    if len(names) < 2:
+        raise ValueError(f"boundaries needs two sites or more, got {len(names)}")
     for name in names:
         found.sites.named(name)
     steps = found.program.frame.steps
@@ -94,12 +96,10 @@ def _match(found, frame, begins: Sequence[int], length: int) -> Stack | None:
         if row is None:
             return None
         rows.append(row)
-    state = _states(external, rows)
-    if not state:
+    carried = _carried(frame, begins, length, external, rows, template)
+    if carried is None:
         return None
-    stop = _state_outputs(frame, begins, length, rows, state, template)
-    if stop is None:
-        return None
+    state, stop = carried
     piece = piece_lib.make_piece(found, frame, [external[i] for i in state], stop)
     return _assemble(found, frame, piece, external, rows, state, begins)
 
@@ -147,44 +147,41 @@ def _same_param(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _states(external, rows) -> list[int] | None:
-    """Which of the values that enter a block are its state.
+def _carried(frame, begins, length, external, rows, template):
+    """Which of the values that enter a block are its state, and what they become.
 
-    The others are weights, or side inputs (the same for all blocks, or constants).
+    The others are weights, or side inputs: the same for all blocks, or made before
+    the first.
+
+    Returns:
+      Positions in `external`, and per position the output of the template that is the
+      next block's; ``None`` if the blocks are not joined alike.
     """
-    state = []
+    made_in = {
+        id(v): (block, j, k)
+        for block, begin in enumerate(begins)
+        for j, step in enumerate(frame.steps[begin : begin + length])
+        for k, v in enumerate(step.outputs)
+    }
+    state, stop = [], []
     for i, value in enumerate(external):
         column = [row[i] for row in rows]
+        if any(v.aval.shape != value.aval.shape for v in column):
+            return None
         if value.is_weight:
             if not all(v.is_weight and v.aval == value.aval for v in column):
                 return None
-        elif any(v.aval.shape != value.aval.shape for v in column):
+            continue
+        places = [made_in.get(id(v)) for v in column]
+        if all(place is None for place in places):
+            continue
+        (_, j, k) = places[1] or (0, 0, 0)
+        expected = [None, *((block, j, k) for block in range(len(rows) - 1))]
+        if places != expected:
             return None
-        elif value.origin is None and not all(v is value for v in column):
-            state.append(i)
-    return state
-
-
-def _state_outputs(frame, begins, length, rows, state, template):
-    """The template's outputs that become the next block's state."""
-    stop = []
-    for i in state:
-        place = None
-        for row, begin in zip(rows[1:], begins[:-1], strict=True):
-            block = frame.steps[begin : begin + length]
-            mine = {
-                id(v): (j, k)
-                for j, s in enumerate(block)
-                for k, v in enumerate(s.outputs)
-            }
-            here = mine.get(id(row[i]))
-            if here is None or (place is not None and here != place):
-                return None
-            place = here
-        if place is None:
-            return None
-        stop.append(template[place[0]].outputs[place[1]])
-    return stop
+        state.append(i)
+        stop.append(template[j].outputs[k])
+    return (state, stop) if state else None
 
 
 def _assemble(found, frame, piece, external, rows, state, begins) -> Stack | None:

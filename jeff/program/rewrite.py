@@ -72,7 +72,8 @@ class Rewritten:
         run.found = find(traced)
         values = trace.program_inputs(params, inputs, kwargs)
         outs, emitted = run.program(traced.jaxpr, values)
-        return jax.tree.unflatten(traced.out_tree, outs), emitted
+        taps = {s.name: emitted[s.name] for s in run.found.sites if s.name in emitted}
+        return jax.tree.unflatten(traced.out_tree, outs), taps
 
     def notes(self, params: Any, *inputs: Any, **kwargs: Any) -> tuple[str, ...]:
         """What the rewriting did that a user should know, one line each.

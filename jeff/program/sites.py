@@ -2,14 +2,16 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jeff import prng, tree
 from jeff.program import operation, trace, walk
+from jeff.program.uses import Uses
 
 __all__ = ["Part", "Site", "Sites", "find", "sites"]
 
@@ -288,7 +290,7 @@ def find(traced: trace.Traced) -> Found:
     if key in _FOUND and _FOUND[key][0] is traced.jaxpr:
         return _FOUND[key][1]
     found = _find(traced)
-    if any(isinstance(c, jax.core.Tracer) for c in traced.jaxpr.consts):
+    if any(isinstance(c, Tracer) for c in traced.jaxpr.consts):
         return found  # belongs to an outer trace, which must not outlive itself
     while len(_FOUND) >= _FOUND_LIMIT:
         _FOUND.pop(next(iter(_FOUND)))
@@ -299,11 +301,12 @@ def find(traced: trace.Traced) -> Found:
 def _find(traced: trace.Traced) -> Found:
     program = walk.walk(traced)
     seen: dict[str, int] = {}
-    uses = _Uses(program)
+    uses = Uses.of(program)
     names: dict[int, str] = {}
     listed, steps, by_path = [], {}, {}
     for step in program.sites:
-        leaf = step.inputs[step.weight].origin.leaves[0]
+        leaf = step.weight_value.leaves[0]
+        assert step.weight is not None
         seen[leaf] = seen.get(leaf, -1) + 1
         name = f"{leaf}@{seen[leaf]}" if seen[leaf] else leaf
         names[id(step)] = name
@@ -319,7 +322,7 @@ def _find(traced: trace.Traced) -> Found:
     result = Sites(listed)
     at_sites = {n for s in listed for n in s.leaves}
     result.constants = tuple(
-        f"{step.inputs[step.weight].aval.str_short()} in {step.kind}"
+        f"{step.weight_value.aval.str_short()} in {step.kind}"
         for step in program.constants
     )
     result.unused = tuple(n for n in program.leaves if n not in program.used)
@@ -328,55 +331,11 @@ def _find(traced: trace.Traced) -> Found:
     )
     result.opaque = tuple(
         f"{step.eqn.primitive.name} of "
-        + "+".join(n for v in step.inputs if v.is_weight for n in v.origin.leaves)
+        + "+".join(n for v in step.inputs for n in v.leaves)
         for step in program.opaque
     )
     inside = {path[:i] for path in by_path for i in range(1, len(path))}
     return Found(traced, program, result, steps, by_path, frozenset(inside))
-
-
-class _Uses:
-    """Numbers the uses of every leaf as if all loops were written out."""
-
-    def __init__(self, program: walk.Program):
-        self.first: dict[int, int] = {}
-        self.strides: dict[int, dict[tuple[int, ...], int]] = {}
-        self._frame(program.frame, {})
-
-    def _frame(self, frame: walk.Frame, counts: dict[str, int]) -> list[walk.Step]:
-        inside = []
-        for step in frame.steps:
-            if step.weight is not None and step.inputs[step.weight].is_weight:
-                leaf = step.inputs[step.weight].origin.leaves[0]
-                self.first[id(step)] = counts.get(leaf, 0)
-                counts[leaf] = counts.get(leaf, 0) + 1
-                inside.append(step)
-            for child in step.children:
-                inside += self._child(child, counts)
-        return inside
-
-    def _child(self, child: walk.Frame, counts: dict[str, int]) -> list[walk.Step]:
-        before = dict(counts)
-        inside = self._frame(child, counts)
-        if child.kind not in ("scan", "while", "while_cond"):
-            return inside
-        assert child.step is not None
-        backwards = child.kind == "scan" and child.step.eqn.params["reverse"]
-        repeated = set()
-        for step in inside:
-            origin = step.inputs[step.weight].origin
-            if child.path not in origin.loops:
-                leaf = origin.leaves[0]
-                stride = counts[leaf] - before.get(leaf, 0)
-                if backwards:  # iterations are numbered by their place in the stack
-                    self.first[id(step)] += ((child.trips or 1) - 1) * stride
-                    stride = -stride
-                self.strides.setdefault(id(step), {})[child.path] = stride
-                repeated.add(leaf)
-        for leaf in repeated:
-            start = before.get(leaf, 0)
-            counts[leaf] = start + (counts[leaf] - start) * (child.trips or 1)
-        return inside
 
 
 def _describe(step, view, name, uses, names) -> Site:
@@ -435,17 +394,9 @@ def _producer(value: walk.Value, names: dict[int, str]) -> str:
         return "input"
     if id(step) in names:
         return names[id(step)]
+    if step.children:
+        return step.eqn.primitive.name
     for operand in step.inputs:
         if operand.is_weight:
-            return "leaf:" + operand.origin.leaves[0]
+            return "leaf:" + operand.leaves[0]
     return step.eqn.primitive.name
-
-
-def iterate_frames(program: walk.Program) -> Iterator[walk.Frame]:
-    """All frames of a program, outermost first."""
-    queue = [program.frame]
-    while queue:
-        frame = queue.pop(0)
-        yield frame
-        for step in frame.steps:
-            queue.extend(step.children)

@@ -133,12 +133,13 @@ class Stack:
 
 
 def _entry(leaf: Any, ref: LeafRef) -> Any:
-    if ref.index is None or ref.axis is None:
+    index, axis = ref.index, ref.axis
+    if index is None or axis is None:
         return leaf
-    if base.is_stored(leaf) and not leaf.can_index(ref.axis):
+    if base.is_stored(leaf) and not leaf.can_index(axis):
         leaf = leaf.decode()
     return jax.tree.map(
-        lambda a: jax.lax.index_in_dim(a, ref.index, ref.axis, keepdims=False), leaf
+        lambda a: jax.lax.index_in_dim(a, index, axis, keepdims=False), leaf
     )
 
 

@@ -33,7 +33,7 @@ class Traced:
 
     jaxpr: Any
     names: tuple[str, ...]
-    out_tree: jax.tree_util.PyTreeDef
+    out_tree: Any
 
 
 class Tracer:

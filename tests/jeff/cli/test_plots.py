@@ -98,11 +98,34 @@ def test_a_long_legend_is_broken_into_rows_that_fit():
     assert all(0 <= found[name][0] and found[name][1] <= width for name in names)
 
 
-def test_long_categories_are_turned_and_short_ones_are_not():
+def test_long_categories_are_broken_then_turned():
     def drawn(categories):
         series = [Series("a", categories, range(len(categories)))]
         figure = Figure(kind="bars", title="t", x_label="", y_label="", series=series)
         return svg(figure, name="n")
 
-    assert "rotate(-35" in drawn(["w4a8 smoothquant", "w3 rtn", "w3 awq", "w3 mbq"])
-    assert "rotate(-35" not in drawn(["rtn", "awq", "mbq"])
+    def words(text):
+        return {e.text for e in xml.etree.ElementTree.fromstring(text).iter()}
+
+    short = drawn(["rtn", "awq", "two words"])
+    assert "rotate(-35" not in short and "two words" in words(short)
+    broken = drawn(["w4a8 smoothquant", "w3 rtn", "w3 awq", "w3 mbq"])
+    assert "rotate(-35" not in broken and {"w4a8", "smoothquant"} <= words(broken)
+    turned = drawn([f"layers.{i}.attention query" for i in range(4)])
+    assert "rotate(-35" in turned and "layers.0.attention query" in words(turned)
+
+
+def test_one_entry_is_seen_on_a_logarithmic_axis():
+    series = [Series("a", [0, 1, 2], [1, 100])]
+    figure = Figure(
+        kind="histograms", title="t", x_label="", y_label="", y_scale="log",
+        series=series,
+    )  # fmt: skip
+    root = xml.etree.ElementTree.fromstring(svg(figure, name="n"))
+    outline = next(
+        p.get("d")
+        for p in root.iter("{http://www.w3.org/2000/svg}path")
+        if "fill: none; stroke: #3566e0" in (p.get("style") or "")
+    )
+    ys = sorted({float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", outline)})
+    assert len(ys) >= 3 and ys[-1] - ys[-2] > 5  # points above the bottom of the axis

@@ -1,6 +1,6 @@
 import pytest
 
-from jeff.cli.quantity import interval, quantity
+from jeff.cli.quantity import estimate, quantity
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,18 @@ def test_quantity(value, unit, text):
     assert quantity(value, unit) == text
 
 
-def test_an_interval_has_the_scale_of_its_value():
-    assert interval(900.0, 1100.0, 1000.0, "bytes") == "[0.9, 1.1]"
-    assert interval(-0.01, 0.03, 0.01, "fraction") == "[-1, 3]"
+@pytest.mark.parametrize(
+    ("value", "low", "high", "unit", "text"),
+    [
+        (1000.0, 900.0, 1100.0, "bytes", ("1.000", "kB", "[0.900, 1.100]")),
+        (0.01, -0.01, 0.03, "fraction", ("1.00", "%", "[-1.00, 3.00]")),
+        (0.0222, -0.01106, 0.0814, "nats", ("0.0222", "nats", "[-0.0111, 0.0814]")),
+        (-0.00001, -0.2, 0.3, "", ("0.000", "", "[-0.200, 0.300]")),  # no minus zero
+        (54321.0, 41234.0, 65432.0, "", ("54,300", "", "[41,200, 65,400]")),
+        (1.0, 1.0, 1.0, "fraction", ("100", "%", "[100, 100]")),
+        (0.5, 0.5 - 1e-15, 0.5 + 1e-15, "", ("0.5", "", "[0.5, 0.5]")),
+        (2.0, None, None, "s", ("2", "s", "")),
+    ],
+)
+def test_an_estimate_has_the_digits_its_interval_supports(value, low, high, unit, text):
+    assert estimate(value, low, high, unit) == text

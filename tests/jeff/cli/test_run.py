@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -7,7 +8,7 @@ import time
 
 import pytest
 
-from jeff.cli import System
+from jeff.cli import System, run
 from jeff.io import read_details, read_result
 
 
@@ -96,6 +97,46 @@ def test_unwritable_folder_is_found_before_work_starts(cli, tmp_path):
     code, out, err = cli("run", "demo", "--out", "file")
     assert (code, out) == (2, "") and "calibrate" not in err
     assert err == "jeff: error: argument --out: cannot write to 'file': File exists\n"
+
+
+@pytest.mark.parametrize("file", ["demo/result.json", "index.html"])
+def test_a_folder_where_a_file_goes_is_found_before_work_starts(cli, tmp_path, file):
+    (tmp_path / "out" / file).mkdir(parents=True)
+    code, out, err = cli("run", "demo", "--out", "out")
+    assert (code, out) == (2, "") and "calibrate" not in err
+    assert err == f"jeff: error: argument --out: 'out/{file}' is a folder, not a file\n"
+
+
+def test_the_table_is_there_even_if_the_page_cannot_be_written(cli, monkeypatch):
+    def fail(folder, registry):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+    monkeypatch.setattr(run.page, "write_report", fail)
+    code, out, err = cli("run", "demo")
+    assert code == 1 and "w3_loss_increase.mbq" in out
+    assert err.endswith("No space left on device: 'jeff-out'\n")
+
+
+def test_an_exception_without_words_says_where(cli, monkeypatch):
+    def fail(*_, **__):
+        assert False  # noqa: B011
+
+    monkeypatch.setattr(run, "_record", fail)
+    code, _, err = cli("run", "demo")
+    assert code == 1
+    assert "error: demo: AssertionError at " in err and "test_run.py:" in err
+
+
+def test_a_closed_stdout_is_no_error():
+    process = subprocess.run(
+        [sys.executable, "-m", "jeff", "list", "--json"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        preexec_fn=lambda: os.close(1),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -20,6 +20,9 @@ def breaks():
 def returns_params():
     return {"w": 1}
 
+def leaves():
+    raise SystemExit(3)
+
 not_callable = 3
 """
 
@@ -71,11 +74,13 @@ def test_prints_the_table_or_json(cli, user, fake_sites):
         ("user_model.sub:build", 2, "no module 'user_model.sub'"),
         ("user_model:biuld", 2, "module 'user_model' has no function 'biuld'"),
         ("user_model:not_callable", 2, "no function 'not_callable'"),
+        (".user_model:build", 2, "'.user_model:build' needs the form module:name"),
+        ("user_model:leaves", 1, "calling user_model:leaves: it called sys.exit(3)"),
         ("user_model:breaks", 1, "calling user_model:breaks: RuntimeError: no weights"),
         (
             "user_model:returns_params",
             1,
-            "must return a tuple (apply, params, *inputs)",
+            "must return a tuple (apply, params, *inputs), not dict",
         ),
     ],
 )

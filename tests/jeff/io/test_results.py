@@ -12,8 +12,8 @@ from jeff.io import (
     read_result,
     result_text,
     versions,
-    write_details,
     write_result,
+    write_run,
 )
 
 
@@ -120,8 +120,9 @@ def test_details_come_back_and_only_with_their_own_result(tmp_path):
         },
     )
     assert read_details(tmp_path, result="one") is None
-    write_details(tmp_path, details, result="one")
-    assert read_details(tmp_path, result="one") == details
+    text = write_run(tmp_path, _record(), details)
+    assert read_result(tmp_path) == _record()
+    assert read_details(tmp_path, result=text) == details
     assert read_details(tmp_path, result="two") is None
 
 

@@ -28,9 +28,7 @@ def straight(p, x, mask):
 
 
 def scanned(p, x, mask):
-    x, means = jax.lax.scan(
-        lambda h, w: (block(w, h, mask), h.mean()), x, p["layers"]
-    )
+    x, means = jax.lax.scan(lambda h, w: (block(w, h, mask), h.mean()), x, p["layers"])
     return x @ p["head"], means
 
 
@@ -132,7 +130,9 @@ def test_a_cut_is_pure_and_takes_stored_weights_and_rules():
     side = [s[1] for s in sides]
     run = jax.jit(bound)
     assert_close(
-        run(weights, starts[1], side), bound(base.decoded(weights), starts[1], side), 1e-5
+        run(weights, starts[1], side),
+        bound(base.decoded(weights), starts[1], side),
+        1e-5,
     )
     two = jax.vmap(bound, (None, 0, None))(weights, jnp.stack([starts[1]] * 2), side)
     assert two.shape == (2, 5, 8)
@@ -175,7 +175,9 @@ def test_a_kernel_sliced_before_a_scan_is_a_side_input():
     bound = cut(apply, before("qk"), after("qk@1")).at(p, x)
     starts, sides = bound.capture(p, x)
     assert bound.weights(p, (0,)) == {} and sides[0].shape == (3, 4, 4)
-    assert_close(bound({}, starts[2], [sides[0][2]]), starts[2] @ p["qk"][2, :, 4:], 1e-5)
+    assert_close(
+        bound({}, starts[2], [sides[0][2]]), starts[2] @ p["qk"][2, :, 4:], 1e-5
+    )
 
 
 # Errors.
@@ -207,7 +209,9 @@ def test_the_end_must_depend_on_the_start():
 def test_no_cut_inside_a_while_loop_or_a_branch(name, site):
     case = zoo.build(name)
     bound = None
-    with pytest.raises(NotImplementedError, match="only whole programs and scan bodies"):
+    with pytest.raises(
+        NotImplementedError, match="only whole programs and scan bodies"
+    ):
         bound = cut(case.apply, before(site), after(site)).at(case.params, *case.inputs)
     assert bound is None
 
@@ -233,7 +237,9 @@ def test_params_that_do_not_fit_are_named():
     lacking = {n: w for n, w in weights.items() if n != "head"}
     with pytest.raises(ValueError, match="weights lacks head"):
         bound(lacking, start, side)
-    with pytest.raises(ValueError, match=r"x\[0\] has shape \(4, 8\), expected \(5, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"x\[0\] has shape \(4, 8\), expected \(5, 8\)"
+    ):
         bound(weights, start[:4], side)
     with pytest.raises(ValueError, match=r"side has 0 entries, not"):
         bound(weights, start)

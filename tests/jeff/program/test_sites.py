@@ -96,8 +96,9 @@ def test_casting_again_in_each_linen_layer_does_not_hide_a_shared_input():
         pytest.skip("flax is absent")
     grouped = find("linen_transformer").groups()
     qkv = [g for g in grouped if len(g) >= 3]
-    assert qkv and all(s.leaf.split(".")[-2] in "query key value q k v".split()
-                       for g in qkv for s in g)
+    assert qkv and all(
+        s.leaf.split(".")[-2] in "query key value q k v".split() for g in qkv for s in g
+    )
 
 
 def test_producers_are_sites_leaves_or_primitives():
@@ -109,6 +110,7 @@ def test_producers_are_sites_leaves_or_primitives():
     found = sites(apply, p, jnp.ones((1, 2)))
     assert [s.producer for s in found] == ["leaf:scale", "tanh", "b"]
     assert found.elementwise == ("scale",)
+    assert find("plain_scan_layers").named("head").producer == "scan"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,9 @@ def test_producers_are_sites_leaves_or_primitives():
 def test_loops_and_stack_axes(name, stack_axes, trips):
     site = find(name)[0]
     assert site.stack_axes == stack_axes and site.trips == trips
-    rows = site.macs // int(np.prod([t or 1 for t in trips])) // int(np.prod(site.shape))
+    rows = (
+        site.macs // int(np.prod([t or 1 for t in trips])) // int(np.prod(site.shape))
+    )
     assert rows == 4
 
 
@@ -206,7 +210,9 @@ def test_a_draw_is_the_same_scanned_or_written_out(key):
     x = jnp.ones((2, 4))
 
     def scanned(p, x):
-        return jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, p["layers"]["w"])[0]
+        return jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, p["layers"]["w"])[
+            0
+        ]
 
     def written_out(p, x):
         for layer in p["layers"]:
@@ -263,9 +269,14 @@ def test_a_draw_depends_on_nothing_else(key):
 
 def test_stored_and_dense_parameters_may_be_mixed():
     case = zoo.build("plain_mlp")
-    params = {"layers": [
-        {**case.params["layers"][0], "kernel": store(case.params["layers"][0]["kernel"])},
-        case.params["layers"][1],
-    ]}
+    params = {
+        "layers": [
+            {
+                **case.params["layers"][0],
+                "kernel": store(case.params["layers"][0]["kernel"]),
+            },
+            case.params["layers"][1],
+        ]
+    }
     found = sites(case.apply, params, *case.inputs)
     assert [s.name for s in found] == ["layers.0.kernel", "layers.1.kernel"]

@@ -36,17 +36,17 @@ def test_values_by_hand_and_the_output_unchanged():
     np.testing.assert_allclose(taps["layers.1.kernel"][0], hidden.sum(), rtol=1e-5)
 
 
-def test_a_scan_stacks_its_iterations_in_the_order_of_the_stack():
-    for reverse in (False, True):
-        w = jnp.array([1.0, 2.0, 4.0]).reshape(3, 1, 1)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_scan_stacks_its_iterations_in_the_order_of_the_stack(reverse):
+    w = jnp.array([1.0, 2.0, 4.0]).reshape(3, 1, 1)
 
-        def apply(p, x, reverse=reverse):
-            body = lambda h, w: (h @ w, None)  # noqa: E731
-            return jax.lax.scan(body, x, p["w"], reverse=reverse)[0]
+    def apply(p, x):
+        body = lambda h, w: (h @ w, None)  # noqa: E731
+        return jax.lax.scan(body, x, p["w"], reverse=reverse)[0]
 
-        _, taps = tap(apply, largest)({"w": w}, jnp.ones((1, 1)))
-        expected = [8.0, 4.0, 1.0] if reverse else [1.0, 1.0, 2.0]
-        np.testing.assert_array_equal(taps["w"], expected)
+    _, taps = tap(apply, largest)({"w": w}, jnp.ones((1, 1)))
+    expected = [8.0, 4.0, 1.0] if reverse else [1.0, 1.0, 2.0]
+    np.testing.assert_array_equal(taps["w"], expected)
 
 
 def test_nested_scans_stack_twice():
@@ -169,7 +169,9 @@ def test_cotangents_equal_gradients_of_added_zeros():
     np.testing.assert_allclose(value, explicit(zeros), rtol=1e-5)
     for name, g in expected.items():
         leaf = name if name == "head" else f"layers.{name}"
-        np.testing.assert_allclose(taps[leaf], jnp.abs(g).mean(-1), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            taps[leaf], jnp.abs(g).mean(-1), rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(

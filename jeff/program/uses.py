@@ -1,0 +1,62 @@
+"""Numbering the uses of every leaf as if all loops were written out."""
+
+import dataclasses
+
+from jeff.program.graph import Frame, Program, Step
+
+__all__ = ["Uses"]
+
+
+@dataclasses.dataclass
+class Uses:
+    """Which use of its leaf every site is.
+
+    Attributes:
+      first: Number of the use, by the site's step; in the entry 0 of the loops around.
+      strides: How many uses further one iteration of a loop is, by step and by the
+        loop's path; missing where the loop steps through a stack of weights.
+    """
+
+    first: dict[int, int]
+    strides: dict[int, dict[tuple[int, ...], int]]
+
+    @classmethod
+    def of(cls, program: Program) -> "Uses":
+        """The uses in a program, in program order."""
+        uses = cls({}, {})
+        uses._frame(program.frame, {})
+        return uses
+
+    def _frame(self, frame: Frame, counts: dict[str, int]) -> list[Step]:
+        inside = []
+        for step in frame.steps:
+            if step.weight is not None and step.weight_value.is_weight:
+                leaf = step.weight_value.leaves[0]
+                self.first[id(step)] = counts.get(leaf, 0)
+                counts[leaf] = counts.get(leaf, 0) + 1
+                inside.append(step)
+            for child in step.children:
+                inside += self._child(child, counts)
+        return inside
+
+    def _child(self, child: Frame, counts: dict[str, int]) -> list[Step]:
+        before = dict(counts)
+        inside = self._frame(child, counts)
+        if child.kind not in ("scan", "while", "while_cond"):
+            return inside
+        assert child.step is not None
+        backwards = child.kind == "scan" and child.step.eqn.params["reverse"]
+        repeated = set()
+        for step in inside:
+            origin, leaf = step.weight_value.origin, step.weight_value.leaves[0]
+            if origin is not None and child.path not in origin.loops:
+                stride = counts[leaf] - before.get(leaf, 0)
+                if backwards:  # iterations are numbered by their place in the stack
+                    self.first[id(step)] += ((child.trips or 1) - 1) * stride
+                    stride = -stride
+                self.strides.setdefault(id(step), {})[child.path] = stride
+                repeated.add(leaf)
+        for leaf in repeated:
+            start = before.get(leaf, 0)
+            counts[leaf] = start + (counts[leaf] - start) * (child.trips or 1)
+        return inside
