@@ -56,4 +56,6 @@ for name, logits in (
     ("3 bits", answer(quantized.params, *batch.inputs)),
 ):
     right = (logits.argmax(-1) == batch.targets).mean()
-    print(f"{name}: {right:.0%} of the 16 right, loss {loss(logits, batch.targets):.2f}")
+    print(
+        f"{name}: {right:.0%} of the 16 right, loss {loss(logits, batch.targets):.2f}"
+    )

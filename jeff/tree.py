@@ -44,7 +44,7 @@ def path_name(path: tuple[Any, ...]) -> str:
     return ".".join(parts)
 
 
-def flatten(params: Any) -> tuple[dict[str, Any], jax.tree_util.PyTreeDef]:
+def flatten(params: Any) -> tuple[dict[str, Any], Any]:
     """Leaves by name, in tree order; a `StoredWeight` is one leaf.
 
     Args:

@@ -34,7 +34,7 @@ def main(
     """
     try:
         code = _dispatch(arguments.parse(argv), registry)
-        if sys.stdout is not None:  # closed by whoever started us
+        if sys.stdout is not None:  # None if whoever started us closed it
             sys.stdout.flush()
         return code
     except BadInput as error:
@@ -43,7 +43,7 @@ def main(
         print("jeff: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of stdout left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more to flush to
         return 0
     except Exception as error:
         return _fail(error, 1)

@@ -1,6 +1,7 @@
 """Figures drawn as SVG text that takes its inks from the page's style sheet."""
 
 import io
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -143,8 +144,10 @@ def _bars(axes: matplotlib.axes.Axes, figure: Figure) -> None:
 
 
 def _crowded(labels: Sequence[str]) -> bool:
-    widest = max(len(line) for label in labels for line in label.split("\n"))
-    return len(labels) * (widest + 1) > 58
+    """Whether two neighbors would touch."""
+    widths = [max(map(len, label.split("\n"))) for label in labels]
+    pairs = [(a + b) / 2 + 1 for a, b in itertools.pairwise(widths)]
+    return max(pairs, default=widths[0]) * len(labels) > 58
 
 
 def _histograms(axes: matplotlib.axes.Axes, figure: Figure) -> None:

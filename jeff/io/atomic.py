@@ -52,12 +52,9 @@ def write_together(contents: Mapping[str | os.PathLike[str], str | bytes]) -> No
     Examples:
       >>> import tempfile, pathlib
       >>> folder = pathlib.Path(tempfile.mkdtemp())
-      >>> write_together({folder / "a": "1", folder / "no" / "b": "2"})
-      Traceback (most recent call last):
-        ...
-      FileNotFoundError: [Errno 2] No such file or directory: '...'
-      >>> list(folder.iterdir())
-      []
+      >>> write_together({folder / "a.txt": "1", folder / "b.txt": "2"})
+      >>> sorted(file.name for file in folder.iterdir())
+      ['a.txt', 'b.txt']
     """
     staged: list[tuple[pathlib.Path, pathlib.Path]] = []
     target = pathlib.Path()

@@ -183,7 +183,7 @@ def _reported(
 def _write_back(params: Any, stack: Stack, blocks: Sequence[Mapping[str, Any]]) -> Any:
     """The params tree with the blocks' weights replaced."""
     leaves, _ = tree.flatten(params)
-    stacked: dict[tuple[str, int], dict[int, Any]] = {}
+    stacked: dict[tuple[str, int | None], dict[int, Any]] = {}
     changes: dict[str, Any] = {}
     for refs, weights in zip(stack.leaves, blocks, strict=True):
         for name, ref in refs.items():
@@ -194,5 +194,5 @@ def _write_back(params: Any, stack: Stack, blocks: Sequence[Mapping[str, Any]]) 
             else:
                 stacked.setdefault((ref.name, ref.axis), {})[ref.index] = weights[name]
     for (name, axis), slices in stacked.items():
-        changes[name] = jnp.stack([slices[i] for i in sorted(slices)], axis)
+        changes[name] = jnp.stack([slices[i] for i in sorted(slices)], axis or 0)
     return tree.update(params, changes)

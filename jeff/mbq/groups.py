@@ -211,6 +211,9 @@ def _channels(stack, spec, steps, members):
             who = f"{', '.join(spec.fold)} does not produce"
         return targets, None, share, f"{who} its input channel by channel"
     sources, ties = got
+    own = sorted(set(sources) & set(targets))
+    if own:  # dividing and multiplying one leaf would change nothing
+        return targets, None, share, f"{', '.join(own)} produces its own input"
     tied = [n for n in (*sources, *spec.sites) if _used_elsewhere(stack, n)]
     if tied:
         why = f"{', '.join(dict.fromkeys(tied))} is also used elsewhere"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jeff import base, program, quantize, tree
 from jeff.mbq.activations import quantized_activations
@@ -68,12 +69,17 @@ class Job:
                 notes.append(f"block {r.block}, {', '.join(r.sites)}: {r.note}")
         stored = {}
         for name, part in self.leaves.items():
-            stored[name], clipped = _quantize(
+            stored[name], clipped, finite = _quantize(
                 tree.get(params, name),
                 config=self.config.weights,
                 contract_axes=part.contract_axes,
                 stack_axes=part.stack_axes,
             )
+            if not finite:
+                raise ValueError(
+                    f"layer {name!r}: a scale overflows "
+                    f"scale_dtype={self.config.weights.scale_dtype!r}"
+                )
             if count := int(clipped):
                 notes.append(
                     f"{name}: {count} groups do not straddle zero and are clipped by "
@@ -129,9 +135,16 @@ def start(
         return site.kind == "dot" and len(site.parts) == 1 and wanted(site)
 
     leaves = _leaves(stacks, quantizes)
+    notes = _left_dense(stacks, wanted)
+    if where is not None:
+        notes += _outside(stacks, quantizes)
+    if not leaves:  # weights that every iteration of a loop shares, as in an LSTM
+        leaves = _shared_leaves(apply, params, inputs, quantizes)
+        notes = tuple(f"{n}: shared by a loop's iterations, not scaled" for n in leaves)
+        stacks = ()
     if not leaves:
         raise ValueError(
-            "there is no product to quantize in the repeated blocks"
+            "there is no product to quantize in the program"
             + (" that where accepts" if where else "")
         )
     for name, part in leaves.items():
@@ -144,7 +157,7 @@ def start(
         config=config,
         stacks=tuple((s, _foldable(params, s, groups)) for s, groups in grouped),
         leaves=leaves,
-        notes=_left_dense(stacks, wanted),
+        notes=notes,
     )
 
 
@@ -184,6 +197,23 @@ def _foldable(params, stack, groups) -> tuple[Group, ...]:
 def _leaves(stacks, quantizes) -> dict[str, program.Part]:
     """The leaves to quantize, in all blocks."""
     return {site.leaf: site.parts[0] for site in _all_sites(stacks) if quantizes(site)}
+
+
+def _shared_leaves(apply, params, inputs, quantizes) -> dict[str, program.Part]:
+    """The leaves of all products of the program, wherever they are."""
+    sites = program.sites(apply, params, *inputs)
+    return {s.leaf: s.parts[0] for s in sites if quantizes(s)}
+
+
+def _outside(stacks, quantizes) -> tuple[str, ...]:
+    """A line per site that was asked for and lies outside of the repeated blocks."""
+    inside = {s.name for s in _all_sites(stacks)}
+    inside |= {s.name for stack in stacks for s in _nested_sites(stack)}
+    return tuple(
+        f"{site.name} stays dense: it is in no repeated block"
+        for site in stacks[0].piece.found.sites
+        if site.name not in inside and quantizes(site)
+    )
 
 
 def _all_sites(stacks):
@@ -229,6 +259,8 @@ def _check_leaf(params, name, part, config) -> None:
             f"params: layer {name!r} is a {type(leaf).__name__} already; start from "
             "dense weights"
         )
+    if not isinstance(leaf, jax.core.Tracer) and not jnp.isfinite(leaf).all():
+        raise ValueError(f"params: layer {name!r} holds NaN or infinity")
     quantizer = functools.partial(
         quantize.quantize,
         config=config.weights,
@@ -243,7 +275,8 @@ def _check_leaf(params, name, part, config) -> None:
 
 @functools.partial(jax.jit, static_argnames=("config", "contract_axes", "stack_axes"))
 def _quantize(w, *, config, contract_axes, stack_axes):
-    """The stored weight, and how many groups the quantizer must clip."""
+    """The stored weight, the number of clipped groups, whether all scales are finite."""
     axes = {"contract_axes": contract_axes, "stack_axes": stack_axes}
     one_sided = quantize.one_sided_groups(w, config, **axes)
-    return quantize.quantize(w, config, **axes), one_sided.sum()
+    stored = quantize.quantize(w, config, **axes)
+    return stored, one_sided.sum(), jnp.isfinite(stored.scale).all()

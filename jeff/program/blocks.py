@@ -20,8 +20,8 @@ def blocks(
 ) -> tuple[Stack, ...]:
     """The repeated units of a program: scanned layers, or equal layers in sequence.
 
-    A scan over stacked weights is one stack. In straight-line code, the longest run
-    of structurally equal sub-programs is found from the equations alone; names play
+    A scan over stacked weights is one stack. In straight-line code, the longest runs
+    of structurally equal sub-programs are found from the equations alone; names play
     no part.
 
     Args:
@@ -96,8 +96,7 @@ def _stacks(found: Found, boundaries: Sequence[str] | None) -> tuple[Stack, ...]
         if step.eqn.primitive.name == "scan" and _steps_through_weights(step)
     ]
     if not stacks:
-        stack = repeats.sequence_stack(found)
-        stacks = [stack] if stack is not None else []
+        stacks = repeats.sequence_stacks(found)
     return tuple(stacks)
 
 

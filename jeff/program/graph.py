@@ -140,6 +140,7 @@ class Program:
       used: Names of leaves that reach any equation or output.
       opaque: Equations that take a weight and that the walk does not look into.
       consts: Values of the arrays the function closed over.
+      lost: Lines about weights whose uses could not be followed.
     """
 
     frame: Frame
@@ -149,3 +150,4 @@ class Program:
     used: set[str]
     opaque: list[Step]
     consts: list[Value] = dataclasses.field(default_factory=list)
+    lost: list[str] = dataclasses.field(default_factory=list)

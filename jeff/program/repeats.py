@@ -8,15 +8,32 @@ from jeff.program import walk
 from jeff.program.sites import Found
 from jeff.program.stack import LeafRef, Stack
 
-__all__ = ["named_stack", "sequence_stack"]
+__all__ = ["named_stack", "sequence_stacks"]
 
 
-def sequence_stack(found: Found) -> Stack | None:
-    """The longest run of structurally equal sub-programs around sites."""
+def sequence_stacks(found: Found) -> list[Stack]:
+    """Runs of structurally equal sub-programs around sites, in program order.
+
+    The longest run is taken first, then the longest before and after it.
+    """
+    steps = found.program.frame.steps
+    at = [i for i, s in enumerate(steps) if s.path in found.by_path]
+    return _runs(found, at)
+
+
+def _runs(found: Found, at: Sequence[int]) -> list[Stack]:
+    best = _longest_run(found, at)
+    if best is None:
+        return []
+    first, sites, stack = best
+    return [*_runs(found, at[:first]), stack, *_runs(found, at[first + sites :])]
+
+
+def _longest_run(found: Found, at: Sequence[int]) -> tuple[int, int, Stack] | None:
+    """The first site of the run, its number of sites, and the stack."""
     frame = found.program.frame
-    at = [i for i, s in enumerate(frame.steps) if s.path in found.by_path]
     signature = [_site_signature(found, frame.steps[i]) for i in at]
-    best: tuple[int, Any] | None = None
+    best: tuple[int, int, Stack] | None = None
     for period in range(1, len(at) // 2 + 1):
         for first in range(len(at) - 2 * period + 1):
             count = 1
@@ -25,13 +42,13 @@ def sequence_stack(found: Found) -> Stack | None:
                 == signature[first + count * period : first + (count + 1) * period]
             ):
                 count += 1
-            if count < 2 or (best is not None and count * period <= best[0]):
+            if count < 2 or (best is not None and count * period <= best[1]):
                 continue
             starts = [at[first + i * period] for i in range(count)]
             made = _equal_blocks(found, starts)
             if made is not None:
-                best = (count * period, made)
-    return None if best is None else best[1]
+                best = (first, count * period, made)
+    return best
 
 
 def named_stack(found: Found, names: Sequence[str]) -> Stack:

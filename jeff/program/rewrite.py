@@ -85,13 +85,15 @@ class Rewritten:
 
         Returns:
           One line per stored weight decoded other than by its site's rule, and per
-          place a rule could not reach. Nothing is computed.
+          place a rule could not reach or a weight could not be followed to. Nothing
+          is computed.
         """
         run = Run(self.rules)
         jax.eval_shape(
             lambda p, a, k: self.run(run, p, a, k)[0], params, inputs, dict(kwargs)
         )
-        return tuple(dict.fromkeys(run.notes))
+        lost = (f"not followed: {line}" for line in run.found.sites.opaque)
+        return tuple(dict.fromkeys((*run.notes, *lost)))
 
 
 @dataclasses.dataclass(eq=False)

@@ -144,7 +144,8 @@ class Sites(tuple[Site, ...]):
       constants: Shapes of arrays captured in a closure and used like weights.
       unused: Leaves that reach neither a site nor any other equation.
       elementwise: Leaves used, but at no site (biases, norms).
-      opaque: Equations that take a weight but cannot be looked into.
+      opaque: Equations that take a weight but cannot be looked into, and weights
+        that a loop carries and changes.
     """
 
     constants: tuple[str, ...] = ()
@@ -334,6 +335,7 @@ def _find(traced: trace.Traced) -> Found:
         + "+".join(n for v in step.inputs for n in v.leaves)
         for step in program.opaque
     )
+    result.opaque += tuple(dict.fromkeys(program.lost))
     inside = {path[:i] for path in by_path for i in range(1, len(path))}
     return Found(traced, program, result, steps, by_path, frozenset(inside))
 

@@ -4,11 +4,13 @@ Every function takes the walker (`jeff.program.walk`), the equation, its operand
 frame it stands in and its path, and returns the values of its outputs.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 from jeff.program import compat, follow
 from jeff.program import origin as origin_lib
 from jeff.program.graph import Value
+from jeff.program.origin import Origin
 
 __all__ = ["WALKS"]
 
@@ -21,6 +23,8 @@ def _scan(walker, eqn, operands, frame, path) -> Sequence[Value]:
     inputs = list(operands[:num_consts])
     for i in range(num_consts, stop):
         carried = body.outvars[i - num_consts] is body.invars[i]
+        if not carried:
+            walker.note_lost(operands[i], "carried through a scan that changes it")
         counter = _is_counter(body, i, i - num_consts, operands[i])
         inputs.append(
             operands[i]
@@ -74,6 +78,8 @@ def _while(walker, eqn, operands, frame, path) -> Sequence[Value]:
     carry = []
     for i, init in enumerate(operands[nc + nb :]):
         same = body.outvars[i] is body.invars[nb + i]
+        if not same:
+            walker.note_lost(init, "carried through a while loop that changes it")
         counter = _is_counter(body, nb + i, i, init)
         carry.append(
             init
@@ -118,12 +124,22 @@ def _cond(walker, eqn, operands, frame, path) -> Sequence[Value]:
         for i, branch in enumerate(eqn.params["branches"])
     ]
     origins = [
-        origin_lib.derive(
-            [operands[0].origin, *(c.outputs[i].origin for c in children)]
-        )
+        _chosen(operands[0].origin, [c.outputs[i].origin for c in children])
         for i in range(len(eqn.outvars))
     ]
     return walker.finish(eqn, operands, frame, path, children, origins)
+
+
+def _chosen(index: Origin | None, branches: Sequence[Origin | None]) -> Origin | None:
+    """The origin of what a branch returns; a weight chosen at run time is impure."""
+    known = origin_lib.derive(branches)
+    if (
+        index is not None
+        or known is None
+        or not all(o is not None and o.is_weight for o in branches)
+    ):
+        return origin_lib.derive([index, *branches])
+    return dataclasses.replace(known.as_derived(), impure=True)
 
 
 def _shard_map(walker, eqn, operands, frame, path) -> Sequence[Value]:

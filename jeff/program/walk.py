@@ -115,6 +115,13 @@ class _Walker:
             if value.origin is not None:
                 self.program.used.update(value.origin.leaves)
 
+    def note_lost(self, value: Value, how: str):
+        """Records that a weight goes where its uses can no longer be followed."""
+        if value.is_weight and value.origin is not None:
+            self.note_used([value])
+            names = "+".join(value.origin.leaves)
+            self.program.lost.append(f"{names} is {how}")
+
     # Equations.
 
     def jaxpr(self, jaxpr, consts, inputs, frame, path) -> list[Value]:

@@ -97,7 +97,7 @@ BAD = [
     (
         {"where": lambda site: site.name == "nowhere"},
         ValueError,
-        "there is no product to quantize in the repeated blocks that where accepts",
+        "there is no product to quantize in the program that where accepts",
     ),
     (
         {"where": "layers"},
@@ -263,3 +263,35 @@ def test_groups_of_one_sign_are_reported():
         "layers.0.up: 128 groups do not straddle zero and are clipped by "
         'zero_point="int"; try "int_incl_zero"'
     )
+
+
+def test_weights_that_are_not_finite_are_named():
+    params = {"w": jnp.eye(32).at[0, 0].set(jnp.nan)}
+    config = mbq.BalanceConfig(weights=QuantConfig(bits=4, group_size=32))
+    with pytest.raises(ValueError, match="layer 'w' holds NaN"):
+        mbq.rtn(
+            lambda p, x: x @ p["w"], params, [mbq.Batch((jnp.ones((1, 32)),))], config
+        )
+
+
+def test_a_scale_beyond_its_dtype_is_an_error():
+    params = {"w": 1e6 * jnp.eye(32)}
+    weights = QuantConfig(bits=4, group_size=32, scale_dtype="float16")
+    batches = [mbq.Batch((jnp.ones((1, 32)),))]
+    with pytest.raises(ValueError, match="layer 'w': a scale overflows"):
+        mbq.rtn(
+            lambda p, x: x @ p["w"], params, batches, mbq.BalanceConfig(weights=weights)
+        )
+
+
+def test_weights_that_iterations_share_are_rounded_and_noted():
+    def recurrent(params, x):
+        step = lambda h, a: (jnp.tanh(h @ params["w"] + a), None)  # noqa: E731
+        return jax.lax.scan(step, jnp.zeros(32), x)[0]
+
+    config = mbq.BalanceConfig(weights=QuantConfig(bits=4, group_size=32))
+    done = mbq.rtn(
+        recurrent, {"w": jnp.eye(32)}, [mbq.Batch((jnp.ones((3, 32)),))], config
+    )
+    assert done.params["w"].nbytes < 32 * 32
+    assert done.report.notes == ("w: shared by a loop's iterations, not scaled",)

@@ -294,3 +294,25 @@ def test_params_that_do_not_fit_are_named():
         stack.weights(fewer, 0)
     with pytest.raises(ValueError, match="has no leaf 'layers.3.down'"):
         stack.enter(fewer, x, mask)
+
+
+def test_every_run_of_equal_layers_is_a_stack():
+    def towers(params, x):
+        for w in params["wide"]:
+            x = jnp.tanh(x @ w)
+        x = x @ params["narrow"]
+        for w in params["thin"]:
+            x = jnp.tanh(x @ w)
+        return x
+
+    params = {
+        "wide": [jnp.eye(6) * i for i in (1, 2, 3)],
+        "narrow": jnp.ones((6, 4)),
+        "thin": [jnp.eye(4) * i for i in (1, 2)],
+    }
+    stacks = blocks(towers, params, jnp.ones((2, 6)))
+    assert [s.count for s in stacks] == [3, 2]
+    assert [s.sites for s in stacks] == [("wide.0",), ("thin.0",)]
+    for stack in stacks:
+        state, sides = stack.enter(params, jnp.ones((2, 6)))
+        assert all(jnp.isfinite(a).all() for a in state)

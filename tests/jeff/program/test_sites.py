@@ -280,3 +280,31 @@ def test_stored_and_dense_parameters_may_be_mixed():
     }
     found = sites(case.apply, params, *case.inputs)
     assert [s.name for s in found] == ["layers.0.kernel", "layers.1.kernel"]
+
+
+def test_weights_that_a_loop_swaps_are_reported_not_called_unused():
+    def swap(params, x):
+        def body(carry, _):
+            h, w, v = carry
+            return (jnp.tanh(h @ w), v, w), None
+
+        return jax.lax.scan(body, (x, params["w"], params["v"]), None, length=3)[0][0]
+
+    params = {"w": jnp.eye(4), "v": jnp.eye(4)}
+    x = jnp.ones((2, 4))
+    found = sites(swap, params, x)
+    assert found.unused == ()
+    assert any(line.startswith("w is carried") for line in found.opaque)
+    assert any("not followed: v" in line for line in rewrite(swap).notes(params, x))
+
+
+def test_a_weight_chosen_by_a_branch_is_a_derived_site():
+    def pick(params, i, x):
+        branches = [lambda p: p["w"], lambda p: p["v"]]
+        return x @ jax.lax.switch(i, branches, params)
+
+    params = {"w": jnp.eye(4), "v": 2 * jnp.eye(4)}
+    (site,) = sites(pick, params, jnp.int32(0), jnp.ones((2, 4)))
+    assert site.derived and set(site.leaves) == {"w", "v"}
+    doubled = rewrite(pick, lambda site, op, x, w: 2 * op(x, w))
+    assert doubled(params, jnp.int32(1), jnp.ones((2, 4)))[0, 0] == 4
