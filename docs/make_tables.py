@@ -10,7 +10,7 @@ import re
 import sys
 from typing import Any
 
-from jeff.cli.quantity import interval, quantity
+from jeff.cli.quantity import estimate, quantity
 from jeff.io import read_result
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -40,10 +40,11 @@ def table(record: dict[str, Any]) -> str:
     ]
     for m in record["measures"]:
         unit = m["unit"]
+        number, suffix, ends = estimate(m["value"], m["low"], m["high"], unit)
         cells = (
             f"`{m['name']}`",
-            quantity(m["value"], unit),
-            interval(m["low"], m["high"], m["value"], unit),
+            f"{number} {suffix}".strip(),
+            ends,
             "" if m["baseline"] is None else quantity(m["baseline"], unit),
             "" if m["paper"] is None else quantity(m["paper"], unit),
         )

@@ -86,7 +86,7 @@ def test_generated_tables(tmp_path, monkeypatch):
     assert script.main(["--check"]) == 1 and "old" in readme.read_text()
     assert script.main([]) == 0 and script.main(["--check"]) == 0
     text = readme.read_text()
-    row = "| `loss.mbq` | 0.25 nats | [0.2, 0.3] | 0.5 nats | a \\| b |"
+    row = "| `loss.mbq` | 0.250 nats | [0.200, 0.300] | 0.5 nats | a \\| b |"
     assert row in text and "old" not in text and "No record yet." in text
     assert "jeff run mbq --preset default --seed 3` in 41 s on cpu x 1" in text
     assert text.startswith("before\n") and text.endswith("after\n")

@@ -13,6 +13,7 @@ from jeff.mbq.activations import quantized_activations
 from jeff.mbq.calibration import Batch, check_batches, check_program
 from jeff.mbq.config import BalanceConfig
 from jeff.mbq.groups import Group, GroupSpec, infer_groups
+from jeff.mbq.masks import is_traced
 from jeff.mbq.report import GroupReport, Quantized, Report
 from jeff.mbq.weighing import Sensitivities
 from jeff.program.blocks import Stack
@@ -259,7 +260,7 @@ def _check_leaf(params, name, part, config) -> None:
             f"params: layer {name!r} is a {type(leaf).__name__} already; start from "
             "dense weights"
         )
-    if not isinstance(leaf, jax.core.Tracer) and not jnp.isfinite(leaf).all():
+    if not is_traced(leaf) and not jnp.isfinite(leaf).all():
         raise ValueError(f"params: layer {name!r} holds NaN or infinity")
     quantizer = functools.partial(
         quantize.quantize,
@@ -275,7 +276,7 @@ def _check_leaf(params, name, part, config) -> None:
 
 @functools.partial(jax.jit, static_argnames=("config", "contract_axes", "stack_axes"))
 def _quantize(w, *, config, contract_axes, stack_axes):
-    """The stored weight, the number of clipped groups, whether all scales are finite."""
+    """The stored weight, number of clipped groups, whether all scales are finite."""
     axes = {"contract_axes": contract_axes, "stack_axes": stack_axes}
     one_sided = quantize.one_sided_groups(w, config, **axes)
     stored = quantize.quantize(w, config, **axes)

@@ -109,7 +109,8 @@ def test_long_categories_are_broken_then_turned():
 
     short = drawn(["rtn", "awq", "two words"])
     assert "rotate(-35" not in short and "two words" in words(short)
-    broken = drawn(["w4a8 smoothquant", "w3 rtn", "w3 awq", "w3 mbq"])
+    names = ("w3 rtn", "w3 awq", "w3 mbq", "w4a8 rtn", "w4a8 smoothquant", "w4a8 mbq")
+    broken = drawn(names)
     assert "rotate(-35" not in broken and {"w4a8", "smoothquant"} <= words(broken)
     turned = drawn([f"layers.{i}.attention query" for i in range(4)])
     assert "rotate(-35" in turned and "layers.0.attention query" in words(turned)

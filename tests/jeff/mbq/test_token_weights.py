@@ -6,7 +6,7 @@ import pytest
 from support import mbq_reference as ref
 from support import mbq_toy
 
-from jeff.mbq import token_weights as tw
+from jeff import mbq as tw
 
 VISION = np.array([[True, True, False, False], [True, False, False, False]])
 ANSWER = np.array([[False, False, False, True], [False, False, True, True]])
