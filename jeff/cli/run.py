@@ -60,11 +60,12 @@ def run(command: arguments.Run, registry: Sequence[systems.System]) -> int:
 
     Raises:
       BadInput: If an argument does not fit; nothing has been written then.
-      RunFailed: If there is nothing to run, or the only system failed.
+      RunFailed: If there is nothing to run or to run on, or the only system failed.
       KeyboardInterrupt: On Ctrl-C; finished systems keep their results.
     """
     errors = console(sys.stderr)
     jobs = plan(command, registry)
+    _check_device()
     _check_out(command.out, jobs)
     if command.system == "all":
         table.print_systems(registry, errors, heading="The systems of jeff")
@@ -139,6 +140,16 @@ def plan(command: arguments.Run, registry: Sequence[systems.System]) -> list[Job
         )
         jobs.append(Job(system=system, study=study, preset=preset, settings=values))
     return jobs
+
+
+def _check_device() -> None:
+    try:
+        device()
+    except Exception as error:
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise RunFailed(
+            f"JAX has no device to run on (JAX_PLATFORMS={asked!r}): {one_line(error)}"
+        ) from error
 
 
 def _check_out(out: pathlib.Path, jobs: Sequence[Job]) -> None:

@@ -82,7 +82,12 @@ def outcome(
         measures=tuple(measures),
         tables=(_groups_table(report, setting),),
         figures=_figures(trials, runs, increases, report),
-        notes=(about, _CAVEAT, *_comparisons(runs, increases)),
+        notes=(
+            about,
+            _CAVEAT,
+            *_comparisons(runs, increases),
+            *(f"{setting}: {note}" for note in report.notes),
+        ),
     )
 
 

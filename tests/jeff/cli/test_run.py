@@ -127,6 +127,14 @@ def test_an_exception_without_words_says_where(cli, monkeypatch):
     assert "error: demo: AssertionError at " in err and "test_run.py:" in err
 
 
+def test_a_device_that_is_not_there_is_said_before_anything_is_written(tmp_path):
+    process = _start(tmp_path, "run", "demo", env={"JAX_PLATFORMS": "abacus"})
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "") and err.count("\n") == 1
+    assert "JAX has no device to run on (JAX_PLATFORMS='abacus'): Runtime" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_closed_stdout_is_no_error():
     process = subprocess.run(
         ["sh", "-c", 'exec "$0" -m jeff list --json >&-', sys.executable],
@@ -193,13 +201,13 @@ def test_all_with_nothing_built_says_so(cli, registry):
     )
 
 
-def _start(folder, *words):
+def _start(folder, *words, env=None):
     here = os.path.dirname(__file__)
     root = os.path.dirname(os.path.dirname(__import__("jeff").__file__))
     return subprocess.Popen(
         [sys.executable, os.path.join(here, "demo_main.py"), *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([root, here])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([root, here]), **(env or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -71,30 +71,26 @@ def test_a_group_size_that_does_not_divide_names_the_layer_before_the_slow_part(
         study.run(settings, key_seed=0, progress=Nothing())
 
 
-@pytest.fixture(scope="module")
-def counted():
-    """What two tiny runs with the same seed hand back, and what they told."""
+class _Counts(NoProgress):
+    def __init__(self):
+        self.stages = []
 
-    class Counts(NoProgress):
-        def __init__(self):
-            self.stages = []
+    def stage(self, name, total):
+        self.stages.append([name, total, 0])
 
-        def stage(self, name, total):
-            self.stages.append([name, total, 0])
-
-        def advance(self, steps=1):
-            self.stages[-1][2] += steps
-
-    runs = []
-    for _ in range(2):
-        progress = Counts()
-        runs.append((study.run(TINY, key_seed=3, progress=progress), progress.stages))
-    return runs
+    def advance(self, steps=1):
+        self.stages[-1][2] += steps
 
 
 @pytest.mark.slow
-def test_measures_carry_the_agreed_names_and_intervals_contain_the_value(counted):
-    outcome, _ = counted[0]
+def test_a_tiny_run_has_the_agreed_measures_and_the_same_seed_gives_the_same():
+    progress = _Counts()
+    outcome = study.run(TINY, key_seed=3, progress=progress)
+    assert study.run(TINY, key_seed=3, progress=NoProgress()) == outcome
+    names = [name for name, *_ in progress.stages]
+    assert names == ["look at the images", "calibrate, quantize, ask"]
+    assert all(total == done for _, total, done in progress.stages)
+
     assert [m.name for m in outcome.measures] == NAMES
     by_name = {m.name: m for m in outcome.measures}
     for name, m in by_name.items():
@@ -110,17 +106,6 @@ def test_measures_carry_the_agreed_names_and_intervals_contain_the_value(counted
     assert by_name["block_bytes.w3"].value == weights // 128 * 51
     assert set(outcome.figures) == {"loss_by_method", "sensitivity", "error_histogram"}
     assert len(outcome.notes) == 2 + 4 and len(outcome.tables[0].rows) == 4 * 4
-
-
-@pytest.mark.slow
-def test_the_same_seed_gives_the_same_outcome_and_progress_ends_where_it_said(counted):
-    (first, stages), (second, _) = counted
-    assert first == second
-    assert [name for name, *_ in stages] == [
-        "look at the images",
-        "calibrate, quantize, ask",
-    ]
-    assert all(total == done for _, total, done in stages)
 
 
 def test_answer_loss_by_hand():
@@ -201,6 +186,11 @@ def test_increases_are_paired_with_full_precision():
 def test_the_notes_say_who_loses_less(mbq, verdict):
     notes = _outcome({"rtn": 0.5, "mbq": mbq}).notes
     assert notes[0] == "About." and notes[-1].endswith(f"{verdict}.")
+
+
+def test_what_the_method_notes_is_passed_on():
+    notes = _outcome({"mbq": 0.1}, notes=("2 groups are clipped",)).notes
+    assert notes[-1] == "w3: 2 groups are clipped"
 
 
 def test_groups_that_were_not_scaled_say_why():
