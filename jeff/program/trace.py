@@ -70,10 +70,12 @@ class Tracer:
         """Traces with every `StoredWeight` standing for its dense weight.
 
         Raises:
+          TypeError: If a leaf of the params or an input is no array or number.
           ValueError: If the program uses a collective over an axis that is not bound
             (give its size in `axis_sizes`).
         """
         leaves, treedef = tree.flatten(params)
+        _check_leaves(leaves, inputs)
         dense = treedef.unflatten([_dense_aval(leaf) for leaf in leaves.values()])
         args = (dense, tuple(inputs), dict(kwargs))
         try:
@@ -105,6 +107,20 @@ class Tracer:
         return Traced(jaxpr, names, jax.tree.structure(shape))
 
 
+def _check_leaves(leaves: Mapping[str, Any], inputs: Sequence[Any]) -> None:
+    """One clear line for a string or an object among the arrays."""
+    named = [(f"params leaf {name!r}", leaf) for name, leaf in leaves.items()]
+    named += [
+        (f"inputs[{i}]", leaf)
+        for i, tree_ in enumerate(inputs)
+        for leaf in jax.tree.leaves(tree_)
+    ]
+    for where, leaf in named:
+        known = isinstance(leaf, bool | int | float | complex) or base.is_stored(leaf)
+        if not known and not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            raise TypeError(f"{where} is a {type(leaf).__name__}, not an array")
+
+
 def _dense_aval(leaf: Any) -> Any:
     if base.is_stored(leaf):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
@@ -123,6 +139,8 @@ def tracer_of(apply: Callable[..., Any]) -> Tracer:
     own = getattr(apply, "tracer", None)
     if isinstance(own, Tracer):
         return own
+    if not callable(apply):
+        raise TypeError(f"apply must be a function, got a {type(apply).__name__}")
     owner = apply.__self__ if isinstance(apply, types.MethodType) else apply
     key = (id(owner), id(getattr(apply, "__func__", None)))
     if key not in _TRACERS:

@@ -218,6 +218,7 @@ def test_a_stored_carry_that_changes_is_decoded_and_reported():
     run = rewrite(apply)
     assert run.notes(params, jnp.ones((2, 4))) == (
         "a stored weight of 4x4 is decoded at a scan's carry",
+        "not followed: w is carried through a scan that changes it",
     )
     assert_close(
         run(params, jnp.ones((2, 4))), apply(base.decoded(params), jnp.ones((2, 4)))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 from support.toy_stored import store
 
-from jeff.program import trace
+from jeff.program import blocks, rewrite, sites, trace
 
 
 def counted():
@@ -103,3 +103,16 @@ def test_params_are_compared_with_those_of_the_trace():
     ):
         with pytest.raises(ValueError, match=f"params does not fit .* it {what}"):
             trace.check_params(traced, params)
+
+
+@pytest.mark.parametrize("make", [sites, rewrite, lambda apply: blocks(apply, {})])
+def test_a_program_must_be_a_function(make):
+    with pytest.raises(TypeError, match="apply must be a function, got a int"):
+        make(3) if make is not sites else sites(3, {})
+
+
+def test_a_leaf_that_is_no_array_is_named():
+    with pytest.raises(TypeError, match="params leaf 'name' is a str, not an array"):
+        sites(lambda p, x: x, {"name": "hi"}, 1.0)
+    with pytest.raises(TypeError, match=r"inputs\[0\] is a str, not an array"):
+        sites(lambda p, x: x, {}, "hi")
