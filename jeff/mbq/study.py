@@ -31,9 +31,9 @@ _METHODS: dict[str, Callable[..., methods.Quantized]] = {
     "smoothquant": methods.smoothquant,
     "mbq": methods.mbq,
 }
-# Mean of six benchmarks for LLaVA-onevision-7B (arXiv 2412.19509, table 2), 3 bits.
+# Mean of six benchmarks for the 7B model of table 2 (arXiv 2412.19509), 3 bits.
 _PAPER = {
-    "full": "67.5 %, LLaVA-onevision-7B, 6 benchmarks",
+    "full": "67.5 %, a 7B model, 6 benchmarks",
     "rtn": "47.1 %, same at W3A16",
     "awq": "60.6 %, same at W3A16",
     "mbq": "65.3 %, same at W3A16",
