@@ -61,6 +61,9 @@ class Rewritten:
 
     def __call__(self, params: Any, *inputs: Any, **kwargs: Any) -> Any:
         """Runs the program; same output structure, shapes and dtypes as `apply`."""
+        leaves = jax.tree.leaves(params, is_leaf=base.is_stored)
+        if not self.rules and not any(map(base.is_stored, leaves)):
+            return self.apply(params, *inputs, **kwargs)  # there is nothing to rewrite
         out, _ = self.run(Run(self.rules), params, inputs, kwargs)
         return out
 
