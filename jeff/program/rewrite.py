@@ -63,7 +63,11 @@ class Rewritten:
         """Runs the program; same output structure, shapes and dtypes as `apply`."""
         leaves = jax.tree.leaves(params, is_leaf=base.is_stored)
         if not self.rules and not any(map(base.is_stored, leaves)):
-            return self.apply(params, *inputs, **kwargs)  # there is nothing to rewrite
+            try:  # there is nothing to rewrite
+                return self.apply(params, *inputs, **kwargs)
+            except NameError as error:
+                clear = trace.axis_error(error)
+                raise clear from (None if clear is error else error)
         out, _ = self.run(Run(self.rules), params, inputs, kwargs)
         return out
 

@@ -83,12 +83,8 @@ class Tracer:
                 return self._trace_anew(args, tuple(leaves), axis_sizes)
             traced = self._jitted.trace(*args)
         except NameError as error:
-            if "unbound axis name" not in str(error):
-                raise
-            raise ValueError(
-                f"the program uses a named axis that is not bound here ({error}); "
-                "pass its size, for example axis_sizes={'i': 4}"
-            ) from error
+            clear = axis_error(error)
+            raise clear from (None if clear is error else error)
         if len(traced.jaxpr.in_avals) != len(jax.tree.leaves(args)):
             # It captured values of an outer trace, which jit passes as inputs.
             return self._trace_anew(args, tuple(leaves), {})
@@ -105,6 +101,16 @@ class Tracer:
             flat, axis_env=list(axis_sizes.items()), return_shape=True
         )(*flat_args)
         return Traced(jaxpr, names, jax.tree.structure(shape))
+
+
+def axis_error(error: NameError) -> Exception:
+    """The clear error for a named axis that is not bound; any other as it is."""
+    if "unbound axis name" not in str(error):
+        return error
+    return ValueError(
+        f"the program uses a named axis that is not bound here ({error}); "
+        "pass its size, for example axis_sizes={'i': 4}"
+    )
 
 
 def _check_leaves(leaves: Mapping[str, Any], inputs: Sequence[Any]) -> None:
