@@ -1,14 +1,23 @@
 """Leaves of a params tree by path, with one spelling for every framework."""
 
+import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 
 from jeff import base
 
-__all__ = ["flatten", "get", "map_with_path", "path_name", "split_indices", "update"]
+__all__ = [
+    "flatten",
+    "get",
+    "map_with_path",
+    "nearest",
+    "path_name",
+    "split_indices",
+    "update",
+]
 
 _WRAPPERS = ("value", "raw_value")  # boxes that hold one array (linen, nnx)
 
@@ -79,6 +88,13 @@ def flatten(params: Any) -> tuple[dict[str, Any], Any]:
 def get(params: Any, name: str) -> Any:
     """The leaf called `name`.
 
+    Args:
+      params: Any pytree.
+      name: A name as `flatten` gives it.
+
+    Returns:
+      The leaf; a `StoredWeight` is one.
+
     Raises:
       KeyError: If there is none; the message lists the nearest names.
 
@@ -88,7 +104,7 @@ def get(params: Any, name: str) -> Any:
     """
     leaves, _ = flatten(params)
     if name not in leaves:
-        raise KeyError(f"params has no leaf {name!r}; {_nearest(name, leaves)}")
+        raise KeyError(f"params has no leaf {name!r}; {nearest(name, leaves)}")
     return leaves[name]
 
 
@@ -103,7 +119,7 @@ def update(params: Any, changes: dict[str, Any]) -> Any:
       A tree of the same structure.
 
     Raises:
-      KeyError: If a name is not a leaf of `params`.
+      KeyError: If a name is not a leaf of `params`; the message lists the nearest.
 
     Examples:
       >>> update({"a": [1.0, 2.0]}, {"a.1": 5.0})
@@ -112,12 +128,22 @@ def update(params: Any, changes: dict[str, Any]) -> Any:
     leaves, treedef = flatten(params)
     for name in changes:
         if name not in leaves:
-            raise KeyError(f"params has no leaf {name!r}; {_nearest(name, leaves)}")
+            raise KeyError(f"params has no leaf {name!r}; {nearest(name, leaves)}")
     return treedef.unflatten([changes.get(n, leaf) for n, leaf in leaves.items()])
 
 
 def map_with_path(fn: Callable[[str, Any], Any], params: Any) -> Any:
     """``fn(name, leaf)`` on every leaf; a `StoredWeight` is one leaf.
+
+    Args:
+      fn: What to do with a leaf.
+      params: Any pytree.
+
+    Returns:
+      A tree of the same structure, with what `fn` returned.
+
+    Raises:
+      ValueError: If two leaves get the same name.
 
     Examples:
       >>> map_with_path(lambda name, leaf: f"{name}={leaf}", {"a": [1, 2]})
@@ -159,8 +185,23 @@ def split_indices(name: str) -> tuple[str, tuple[int, ...]]:
     return ".".join(parts), tuple(numbers)
 
 
-def _nearest(name: str, leaves: dict[str, Any]) -> str:
-    import difflib
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error message about an unknown name: which ones are like it.
 
-    near = difflib.get_close_matches(name, leaves, n=3, cutoff=0.4)
-    return f"nearest: {', '.join(near)}" if near else f"it has {len(leaves)} leaves"
+    Args:
+      name: What was asked for.
+      known: The names there are; may repeat.
+
+    Returns:
+      At most three names, the most similar first; how many names there are, if none is
+      similar.
+
+    Examples:
+      >>> nearest("layers.0.nrom", ["layers.0.norm", "head"])
+      'nearest: layers.0.norm'
+      >>> nearest("x", ["layers.0.norm", "head"])
+      'it has 2 leaves'
+    """
+    names = list(dict.fromkeys(known))
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    return f"nearest: {', '.join(near)}" if near else f"it has {len(names)} leaves"

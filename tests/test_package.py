@@ -23,6 +23,7 @@ sys.addaudithook(watch)
 from jax import monitoring
 monitoring.register_event_duration_secs_listener(lambda n, *a, **k: compiled.append(n))
 import jeff
+from jeff import StoredWeight, sites  # names are imported when asked for
 from jax._src import xla_bridge
 print(opened, [c for c in compiled if "compile" in c], len(xla_bridge._backends))
 """

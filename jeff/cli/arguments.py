@@ -13,7 +13,7 @@ import tyro
 
 from jeff.cli.errors import BadInput, nearest
 
-__all__ = ["Command", "Fetch", "List", "Report", "Run", "Sites", "parse"]
+__all__ = ["Bench", "Command", "Fetch", "List", "Report", "Run", "Sites", "parse"]
 
 _Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
@@ -43,7 +43,7 @@ class Run:
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """Every ``field=value`` of every ``--set``."""
+        """Every ``field=value`` of every ``--set``, in the order they were typed."""
         return tuple(change for group in self.set for change in group)
 
 
@@ -83,8 +83,39 @@ class Fetch:
     """A package such as easy-vqa; an unknown name lists them all."""
 
 
-Command = Run | List | Sites | Report | Fetch
-_NAMED = {"run": Run, "list": List, "sites": Sites, "report": Report, "fetch": Fetch}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Time an operation beside its baselines, after checking what it computes."""
+
+    op: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="OP")]
+    """What is timed: dequant-matmul, products with packed weights."""
+    preset: Annotated[str, tyro.conf.arg(metavar="NAME")] = "small"
+    """Named settings: small (a CPU, a minute), full (a GPU), smoke (seconds)."""
+    bits: tuple[int, ...] = ()
+    """Widths of codes instead of the preset's: of 2, 3, 4 and 8."""
+    rows: tuple[int, ...] = ()
+    """Rows of the activations instead of the preset's."""
+    tune: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """On a GPU: search the kernel's settings first, and write their table to DIR."""
+    seed: int = 0
+    """Seed of weights and activations, 0 to 4294967295."""
+    out: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")] = pathlib.Path(
+        "jeff-out"
+    )
+    """Folder for DIR/OP/result.json, its plot and the report DIR/index.html."""
+    json: _Flag = False
+    """Print what result.json holds instead of a table."""
+
+
+Command = Run | List | Sites | Report | Fetch | Bench
+_NAMED = {
+    "run": Run,
+    "list": List,
+    "sites": Sites,
+    "report": Report,
+    "fetch": Fetch,
+    "bench": Bench,
+}
 
 
 def parse(argv: Sequence[str] | None) -> Command:
@@ -125,7 +156,7 @@ def parse(argv: Sequence[str] | None) -> Command:
         if stop.code == 0:
             raise
         raise BadInput(_reworded(said.getvalue())) from None
-    if isinstance(command, Run) and not 0 <= command.seed < 2**32:
+    if isinstance(command, Run | Bench) and not 0 <= command.seed < 2**32:
         raise BadInput(f"argument --seed: must be in [0, {2**32 - 1}]: {command.seed}")
     return command
 

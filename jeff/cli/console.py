@@ -16,7 +16,12 @@ def console(stream: TextIO) -> rich.console.Console:
       stream: Such as ``sys.stdout``.
 
     Returns:
-      The console.
+      The console; 120 columns wide where there is no terminal.
+
+    Examples:
+      >>> import io
+      >>> console(io.StringIO()).width
+      120
     """
     found = rich.console.Console(file=stream, highlight=False)
     if found.is_terminal:

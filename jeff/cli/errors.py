@@ -8,11 +8,23 @@ __all__ = ["BadInput", "RunFailed", "nearest", "one_line"]
 
 
 class BadInput(Exception):
-    """What the user gave cannot be used: exit code 2, before any work starts."""
+    """What the user gave cannot be used: exit code 2, before any work starts.
+
+    Examples:
+      >>> from jeff.cli import main
+      >>> main(["run", "mbq", "--seed", "-1"])  # says why on stderr
+      2
+    """
 
 
 class RunFailed(Exception):
-    """Something went wrong while working: exit code 1."""
+    """Something went wrong while working: exit code 1.
+
+    Examples:
+      >>> from jeff.cli import main
+      >>> main(["run", "all"], registry=())  # nothing to run
+      1
+    """
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -39,6 +51,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def one_line(error: BaseException) -> str:
     """An exception's message on one line; its type and place if it has none.
+
+    Args:
+      error: Any exception. The type is named too unless the message is meant for users.
+
+    Returns:
+      Text without line breaks.
 
     Examples:
       >>> one_line(ValueError("group_size must divide 100:\\n  128"))

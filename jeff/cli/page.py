@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from jeff.cli import arguments
 from jeff.cli.errors import BadInput, one_line
 from jeff.cli.plots import svg
 from jeff.cli.quantity import estimate, quantity
@@ -23,7 +24,7 @@ from jeff.io import (
     write_atomically,
 )
 
-__all__ = ["PAGE_FILE", "rebuild", "write_report"]
+__all__ = ["PAGE_FILE", "rebuild", "report", "write_report"]
 
 PAGE_FILE = "index.html"
 
@@ -40,8 +41,25 @@ class _Section:
     stale: bool
 
 
+def report(command: arguments.Report, registry: Sequence[System]) -> int:
+    """``jeff report DIR``: draws the page again and prints where it is.
+
+    Args:
+      command: The arguments.
+      registry: The known systems.
+
+    Returns:
+      Exit code 0.
+
+    Raises:
+      BadInput: As `rebuild`.
+    """
+    print(f"report: {rebuild(command.folder, registry)}")
+    return 0
+
+
 def rebuild(folder: pathlib.Path, registry: Sequence[System]) -> pathlib.Path:
-    """``jeff report DIR``: draws the page again, and insists that it can.
+    """Draws the page again, and insists that it can.
 
     Args:
       folder: What ``--out`` of a run was.

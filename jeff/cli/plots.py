@@ -14,10 +14,10 @@ import numpy as np
 
 from jeff.evaluate import Figure, Series
 
-__all__ = ["PALETTE", "svg"]
+__all__ = ["svg"]
 
 # Distinct in hue and in lightness, also for the color-blind (after Okabe and Ito).
-PALETTE = (
+_PALETTE = (
     "#3566e0",
     "#e8743b",
     "#15a38b",
@@ -100,7 +100,7 @@ def svg(figure: Figure, *, name: str) -> str:
 
 def _lines(axes: matplotlib.axes.Axes, figure: Figure) -> None:
     for i, s in enumerate(figure.series):
-        color = PALETTE[i % len(PALETTE)]
+        color = _PALETTE[i % len(_PALETTE)]
         marker = "o" if len(s.x) <= 40 else ""
         axes.plot(s.x, s.y, color=color, marker=marker, label=s.name)
         if s.low is not None and s.high is not None:
@@ -109,7 +109,7 @@ def _lines(axes: matplotlib.axes.Axes, figure: Figure) -> None:
 
 def _scatter(axes: matplotlib.axes.Axes, figure: Figure) -> None:
     for i, s in enumerate(figure.series):
-        color = PALETTE[i % len(PALETTE)]
+        color = _PALETTE[i % len(_PALETTE)]
         axes.scatter(s.x, s.y, s=22, color=color, alpha=0.75, linewidth=0, label=s.name)
         if s.low is not None and s.high is not None:
             axes.errorbar(
@@ -123,7 +123,7 @@ def _bars(axes: matplotlib.axes.Axes, figure: Figure) -> None:
     width = 0.8 / len(figure.series)
     for i, s in enumerate(figure.series):
         at = place + (i - (len(figure.series) - 1) / 2) * width
-        axes.bar(at, s.y, 0.92 * width, color=PALETTE[i % len(PALETTE)], label=s.name)
+        axes.bar(at, s.y, 0.92 * width, color=_PALETTE[i % len(_PALETTE)], label=s.name)
         if s.low is not None and s.high is not None:
             axes.errorbar(
                 at, s.y, yerr=_errors(s), fmt="none", ecolor=_INK, capsize=3, lw=1.2
@@ -152,7 +152,7 @@ def _crowded(labels: Sequence[str]) -> bool:
 
 def _histograms(axes: matplotlib.axes.Axes, figure: Figure) -> None:
     for i, s in enumerate(figure.series):
-        color = PALETTE[i % len(PALETTE)]
+        color = _PALETTE[i % len(_PALETTE)]
         axes.stairs(s.y, s.x, color=color, fill=True, alpha=0.28)
         axes.stairs(s.y, s.x, color=color, linewidth=1.6, label=s.name)
     axes.grid(axis="x", visible=False)

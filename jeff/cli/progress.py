@@ -21,12 +21,12 @@ class Bars:
         self._task: rich.progress.TaskID | None = None
 
     def stage(self, name: str, total: int) -> None:
-        """Completes the bar before and starts a new one."""
+        """Completes the bar before and starts a new one; see `Progress.stage`."""
         self.finish()
         self._task = self._drawing.add_task(f"{self._system}  {name}", total=total)
 
     def advance(self, steps: int = 1) -> None:
-        """Fills the current bar a little more."""
+        """Fills the current bar a little more; see `Progress.advance`."""
         if self._task is not None:
             self._drawing.advance(self._task, steps)
 
@@ -48,12 +48,12 @@ class Lines:
         self._name, self._total, self._done = "", 0, 0
 
     def stage(self, name: str, total: int) -> None:
-        """Prints the stage's name."""
+        """Prints the stage's name; see `Progress.stage`."""
         self._name, self._total, self._done = name, total, 0
         self._say(f"{name} ...")
 
     def advance(self, steps: int = 1) -> None:
-        """Prints a line when another quarter is done."""
+        """Prints a line when another quarter is done; see `Progress.advance`."""
         before, self._done = self._done, self._done + steps
         if self._total and 4 * self._done // self._total > 4 * before // self._total:
             self._say(f"{self._name} {self._done}/{self._total}")
@@ -73,6 +73,15 @@ def shown(system: str, console: rich.console.Console) -> Iterator[Progress]:
 
     Yields:
       What the study tells its progress to.
+
+    Examples:
+      >>> import io
+      >>> out = io.StringIO()
+      >>> with shown("demo", rich.console.Console(file=out)) as progress:
+      ...     progress.stage("calibrate", 1)
+      ...     progress.advance()
+      >>> [line.split("s  ")[1] for line in out.getvalue().splitlines()]
+      ['calibrate ...', 'calibrate 1/1']
     """
     if not console.is_terminal:
         yield Lines(system, console)

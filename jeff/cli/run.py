@@ -1,5 +1,6 @@
 """``jeff run``: everything is checked first, then systems run one after another."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -14,11 +15,13 @@ import rich.console
 from jeff.cli import arguments, page, settings, systems, table
 from jeff.cli.console import console
 from jeff.cli.errors import BadInput, RunFailed, one_line
+from jeff.cli.interrupt import heard
 from jeff.cli.progress import shown
 from jeff.evaluate import Outcome, Study
 from jeff.io import (
     DETAILS_FILE,
     RESULT_FILE,
+    RESULT_FORMAT,
     Details,
     check_writable,
     device,
@@ -26,7 +29,7 @@ from jeff.io import (
     write_run,
 )
 
-__all__ = ["Job", "plan", "run"]
+__all__ = ["Job", "plan", "prepare", "run"]
 
 _FILES = (RESULT_FILE, DETAILS_FILE)
 
@@ -48,24 +51,44 @@ class Job:
     settings: Any
 
 
-def run(command: arguments.Run, registry: Sequence[systems.System]) -> int:
-    """Runs systems and writes their results and the report.
+def prepare(command: arguments.Run, registry: Sequence[systems.System]) -> list[Job]:
+    """Imports what runs and looks for a device; writes and computes nothing.
 
     Args:
       command: The arguments.
       registry: The known systems.
 
     Returns:
+      As `plan`.
+
+    Raises:
+      BadInput: As `plan`.
+      RunFailed: As `plan`, or if JAX has no device.
+    """
+    jobs = plan(command, registry)
+    _check_device()
+    return jobs
+
+
+def run(
+    command: arguments.Run, registry: Sequence[systems.System], jobs: Sequence[Job]
+) -> int:
+    """Runs systems and writes their results and the report.
+
+    Args:
+      command: The arguments.
+      registry: The known systems.
+      jobs: From `prepare`.
+
+    Returns:
       Exit code: 0, or 1 if a system failed (the others still run).
 
     Raises:
-      BadInput: If an argument does not fit; nothing has been written then.
-      RunFailed: If there is nothing to run or to run on, or the only system failed.
+      BadInput: If the folder cannot be written to; nothing has been written then.
+      RunFailed: If the only system failed, or all did.
       KeyboardInterrupt: On Ctrl-C; finished systems keep their results.
     """
     errors = console(sys.stderr)
-    jobs = plan(command, registry)
-    _check_device()
     _check_out(command.out, jobs)
     if command.system == "all":
         table.print_systems(registry, errors, heading="The systems of jeff")
@@ -117,6 +140,12 @@ def plan(command: arguments.Run, registry: Sequence[systems.System]) -> list[Job
       BadInput: If the system, the preset or a field is unknown, a value does not fit,
         or ``--set`` is given with ``all``.
       RunFailed: If no system is built, or a study cannot be imported.
+
+    Examples:
+      >>> command = arguments.parse(["run", "mbq", "--set", "trials=3"])
+      >>> (job,) = plan(command, systems.SYSTEMS)
+      >>> job.system.title, job.preset, job.settings.trials
+      ('MBQ', 'default', 3)
     """
     if command.system != "all":
         chosen = [systems.find(command.system, registry)]
@@ -154,9 +183,9 @@ def _check_device() -> None:
 
 def _check_out(out: pathlib.Path, jobs: Sequence[Job]) -> None:
     try:
-        check_writable(out)
+        _prove_writable(out)
         for job in jobs:
-            check_writable(out / job.system.name)
+            _prove_writable(out / job.system.name)
         files = [out / job.system.name / f for job in jobs for f in _FILES]
         for file in (*files, out / page.PAGE_FILE):
             if file.is_dir():
@@ -168,21 +197,32 @@ def _check_out(out: pathlib.Path, jobs: Sequence[Job]) -> None:
         )
 
 
+def _prove_writable(folder: pathlib.Path) -> None:
+    """As `check_writable`, but leaves no folder behind: the run may fail."""
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        check_writable(folder)
+    finally:
+        for made in missing:
+            with contextlib.suppress(OSError):  # never made, or in use by now
+                made.rmdir()
+
+
 def _execute(
     job: Job, command: arguments.Run, errors: rich.console.Console
 ) -> tuple[dict[str, Any], str]:
     """Runs one system and writes its files."""
     start = time.perf_counter()
     try:
-        with shown(job.system.name, errors) as progress:
-            outcome = job.study.run(
-                job.settings, key_seed=command.seed, progress=progress
-            )
+        with shown(job.system.name, errors) as progress, heard(progress) as told:
+            outcome = job.study.run(job.settings, key_seed=command.seed, progress=told)
         if not isinstance(outcome, Outcome):
             raise TypeError(f"the study returned {type(outcome).__name__}, no Outcome")
         record = _record(job, command.seed, time.perf_counter() - start, outcome)
         details = Details(tables=outcome.tables, figures=outcome.figures)
-        text = write_run(command.out / job.system.name, record, details)
+        folder = command.out / job.system.name
+        folder.mkdir(parents=True, exist_ok=True)
+        text = write_run(folder, record, details)
     except Exception as error:
         raise RunFailed(f"{job.system.name}: {one_line(error)}") from error
     return json.loads(text), text
@@ -190,7 +230,7 @@ def _execute(
 
 def _record(job: Job, seed: int, seconds: float, outcome: Outcome) -> dict[str, Any]:
     return {
-        "format": 1,
+        "format": RESULT_FORMAT,
         "system": job.system.name,
         "preset": job.preset,
         "settings": {

@@ -28,6 +28,12 @@ def choose(
 
     Raises:
       BadInput: If the preset or a field is unknown or a value does not fit.
+
+    Examples:
+      >>> from jeff.mbq.study import STUDY
+      >>> name, settings = choose(STUDY, "full", ["weight_bits=4"], system="mbq")
+      >>> name, settings.trials, settings.weight_bits
+      ('full', 20, 4)
     """
     name = next(iter(study.presets)) if preset is None else preset
     if name not in study.presets:

@@ -52,6 +52,13 @@ def load_program(name: str) -> tuple[Any, ...]:
     Raises:
       BadInput: If `name` has another form, or there is no such module or function.
       RunFailed: If importing or calling fails, or what is returned is no program.
+
+    Examples:
+      >>> load_program("jeff")
+      Traceback (most recent call last):
+        ...
+      jeff.cli.errors.BadInput: argument MODULE:FUNCTION: 'jeff' needs the form
+      module:name
     """
     module_name, colon, attribute = name.partition(":")
     if not (

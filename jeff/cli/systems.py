@@ -8,9 +8,12 @@ import dataclasses
 import importlib
 import importlib.util
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from jeff.cli.errors import BadInput, RunFailed, nearest, one_line
-from jeff.evaluate import Study
+
+if TYPE_CHECKING:  # slow to import, and `jeff --help` needs none of it
+    from jeff.evaluate import Study
 
 __all__ = ["SYSTEMS", "System", "find", "is_available", "load"]
 
@@ -25,6 +28,10 @@ class System:
       summary: One sentence: what it does.
       paper: Where the method was published; ``arXiv NUMBER`` becomes a link.
       entry: ``module:NAME`` of its `jeff.evaluate.Study`.
+
+    Examples:
+      >>> SYSTEMS[0].name, SYSTEMS[0].entry
+      ('mbq', 'jeff.mbq.study:STUDY')
     """
 
     name: str
@@ -110,6 +117,10 @@ def is_available(system: System) -> bool:
 
     Returns:
       True if `load` will find a module.
+
+    Examples:
+      >>> is_available(SYSTEMS[0])
+      True
     """
     module = system.entry.partition(":")[0]
     try:
@@ -152,7 +163,7 @@ def find(name: str, systems: Sequence[System]) -> System:
     return by_name[name]
 
 
-def load(system: System) -> Study:
+def load(system: System) -> "Study":
     """Imports a system's study.
 
     Args:
@@ -163,7 +174,13 @@ def load(system: System) -> Study:
 
     Raises:
       RunFailed: If the import fails or finds something else.
+
+    Examples:
+      >>> list(load(SYSTEMS[0]).presets)
+      ['default', 'full']
     """
+    from jeff.evaluate import Study
+
     module, _, attribute = system.entry.partition(":")
     try:
         study = getattr(importlib.import_module(module), attribute)

@@ -34,6 +34,11 @@ class Digits(NamedTuple):
     Attributes:
       images: uint8 ``[1797, 8, 8]``, ink from 0 to 16.
       labels: int32 ``[1797]``, the digit 0 to 9.
+
+    Examples:
+      >>> images, labels = load_digits()
+      >>> images.dtype, int(images.max())
+      (dtype('uint8'), 16)
     """
 
     images: np.ndarray
@@ -49,6 +54,12 @@ class VQAPart(NamedTuple):
       tokens: int32 ``[questions, 9]``, padded on the left with 0; words of
         `jeff.models.tiny_vlm.VOCABULARY`.
       answers: int32 ``[questions]``, likewise one word.
+
+    Examples:
+      >>> from jeff.models.vqa_words import VOCABULARY, detokenize
+      >>> part = load_vqa().test
+      >>> detokenize(part.tokens[:1]), VOCABULARY[part.answers[0]]
+      (['what is the red shape'], 'triangle')
     """
 
     images: np.ndarray
@@ -63,6 +74,11 @@ class VQA(NamedTuple):
     Attributes:
       calibration: The first 150 training images; the model was trained on them.
       test: The first 300 test images; nothing was trained on them.
+
+    Examples:
+      >>> data = load_vqa()
+      >>> len(data.calibration.answers), len(data.test.answers)
+      (1467, 2948)
     """
 
     calibration: VQAPart
@@ -136,6 +152,12 @@ def load_weights(name: str) -> dict[str, np.ndarray]:
 
 def names() -> tuple[str, ...]:
     """Names of the embedded files.
+
+    Returns:
+      File names, sorted.
+
+    Raises:
+      ValueError: If the list of checksums is missing or altered.
 
     Examples:
       >>> names()[:2]

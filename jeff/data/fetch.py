@@ -24,6 +24,10 @@ class Package:
       file: Path inside the package of the file to use, or of one of several.
       holds: What it is.
       licence: SPDX licence of the content.
+
+    Examples:
+      >>> PACKAGES["easy-vqa"].holds
+      '5,000 images of 64x64 with 48,248 questions'
     """
 
     version: str
@@ -115,7 +119,14 @@ def data_folder() -> pathlib.Path:
     """Folder of fetched and local data.
 
     Returns:
-      What the environment variable ``JEFF_DATA`` names, else ``~/.cache/jeff``.
+      What the environment variable ``JEFF_DATA`` names, else ``~/.cache/jeff``. It need
+      not exist.
+
+    Examples:
+      >>> from unittest import mock
+      >>> with mock.patch.dict(os.environ, {"JEFF_DATA": "/data"}):
+      ...     data_folder().as_posix()
+      '/data'
     """
     folder = os.environ.get("JEFF_DATA")
     return pathlib.Path(folder or pathlib.Path.home() / ".cache" / "jeff").expanduser()

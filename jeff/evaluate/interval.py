@@ -21,6 +21,11 @@ class Interval(NamedTuple):
       low: Lower end.
       high: Upper end.
       trials: Number of independent observations.
+
+    Examples:
+      >>> accuracy = wilson(95, 100)
+      >>> f"{accuracy.value:.2f} [{accuracy.low:.2f}, {accuracy.high:.2f}]"
+      '0.95 [0.89, 0.98]'
     """
 
     value: float

@@ -10,14 +10,39 @@ __all__ = ["NoProgress", "Progress", "RunStudy", "Study"]
 
 
 class Progress(Protocol):
-    """Where a running study says how far it is."""
+    """Where a running study says how far it is.
+
+    Raises:
+      KeyboardInterrupt: From any call, if the user has asked to stop.
+
+    Examples:
+      >>> class Printed:
+      ...     def stage(self, name, total):
+      ...         print(f"{name}: {total} steps")
+      ...     def advance(self, steps=1):
+      ...         print("+", steps)
+      >>> progress: Progress = Printed()
+      >>> progress.stage("calibrate", 2)
+      calibrate: 2 steps
+      >>> progress.advance()
+      + 1
+    """
 
     def stage(self, name: str, total: int) -> None:
-        """Starts the next stage, of `total` equal steps; the one before is over."""
+        """Starts the next stage; the one before is over.
+
+        Args:
+          name: What is being done, a verb.
+          total: Number of steps, of about equal length.
+        """
         ...
 
     def advance(self, steps: int = 1) -> None:
-        """Says that `steps` more steps of the current stage are done."""
+        """Says that more steps of the current stage are done.
+
+        Args:
+          steps: How many.
+        """
         ...
 
 

@@ -5,6 +5,7 @@ from jeff.io.details import DETAILS_FILE, Details, read_details, write_run
 from jeff.io.provenance import device, versions
 from jeff.io.results import (
     RESULT_FILE,
+    RESULT_FORMAT,
     read_result,
     result_text,
     validate_result,
@@ -14,6 +15,7 @@ from jeff.io.results import (
 __all__ = [
     "DETAILS_FILE",
     "RESULT_FILE",
+    "RESULT_FORMAT",
     "Details",
     "check_writable",
     "device",

@@ -31,6 +31,11 @@ class Details:
     Attributes:
       tables: In the order of the report.
       figures: By name, in the order of the report.
+
+    Examples:
+      >>> table = Table(title="Layers", columns=["layer", "bits"], rows=[["q", 3]])
+      >>> Details(tables=(table,)).tables[0].columns
+      ('layer', 'bits')
     """
 
     tables: tuple[Table, ...] = ()
@@ -96,6 +101,11 @@ def read_details(folder: str | os.PathLike[str], *, result: str) -> Details | No
     Raises:
       ValueError: If the file is corrupt or of another format; the message starts with
         the file's path.
+
+    Examples:
+      >>> import tempfile
+      >>> read_details(tempfile.mkdtemp(), result="{}") is None  # an empty folder
+      True
     """
     file = pathlib.Path(folder) / DETAILS_FILE
     try:

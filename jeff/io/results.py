@@ -115,6 +115,14 @@ def result_text(record: dict[str, Any]) -> str:
     Raises:
       ValueError: If the record is not valid or holds NaN, infinity or an object that
         JSON cannot express.
+
+    Examples:
+      >>> text = result_text({
+      ...     "seconds": 0.5, "format": 1, "system": "demo", "preset": "default",
+      ...     "seed": 0, "versions": {}, "device": "cpu x 1", "measures": [],
+      ... })
+      >>> text.splitlines()[:3]  # in the order of the fields above
+      ['{', '  "format": 1,', '  "system": "demo",']
     """
     validate_result(record)
     ordered = {name: record[name] for name in _FIELDS if name in record}
@@ -168,6 +176,17 @@ def read_result(path: str | os.PathLike[str]) -> dict[str, Any]:
       FileNotFoundError: If there is no such file.
       ValueError: If the file is cut short, is not JSON, or is not a result record; the
         message starts with the file's path.
+
+    Examples:
+      >>> import tempfile
+      >>> folder = pathlib.Path(tempfile.mkdtemp())
+      >>> (folder / "result.json").write_text('{"format": 2}')
+      13
+      >>> try:
+      ...     read_result(folder)
+      ... except ValueError as error:
+      ...     print(str(error).removeprefix(str(folder)))
+      /result.json: not a result record: field 'format' must be 1: 2
     """
     file = pathlib.Path(path)
     if file.is_dir():

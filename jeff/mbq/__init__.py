@@ -5,7 +5,8 @@ from jeff.mbq.awq_scale import awq_scale, weight_magnitude
 from jeff.mbq.calibration import Batch, check_batches
 from jeff.mbq.clip import clip_search, clip_weight
 from jeff.mbq.config import BalanceConfig
-from jeff.mbq.groups import Group, GroupSpec, infer_groups
+from jeff.mbq.group_spec import GroupSpec
+from jeff.mbq.groups import Group, infer_groups
 from jeff.mbq.methods import awq, mbq, rtn, smoothquant
 from jeff.mbq.objective import mae, mse
 from jeff.mbq.report import GroupReport, Quantized, Report

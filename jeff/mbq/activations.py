@@ -1,6 +1,7 @@
 """Dynamic quantization of activations, as a rule of the rewritten program."""
 
 from jeff import base, quantize
+from jeff.quantize import checks
 
 __all__ = ["quantized_activations"]
 
@@ -15,6 +16,7 @@ def quantized_activations(bits: int) -> base.Rule:
       The rule.
 
     Raises:
+      TypeError: If `bits` is no integer.
       ValueError: If `bits` is not in [2, 16].
 
     Examples:
@@ -25,7 +27,7 @@ def quantized_activations(bits: int) -> base.Rule:
       >>> print(apply({"w": w}, jnp.array([[7.0, 3.4]])))
       [[7. 3.]]
     """
-    if not 2 <= bits <= 16:
+    if not 2 <= checks.integer(bits, "bits") <= 16:
         raise ValueError(f"bits must be in [2, 16], got {bits}")
 
     def rule(site, op, x, w):

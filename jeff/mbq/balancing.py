@@ -1,20 +1,22 @@
-"""Block by block: finds the scale of every group, folds it, and goes on.
+"""Block by block: finds the scale of every group, folds it, rounds, and goes on.
 
 All groups of a block are searched on the unscaled block, and its full-precision output
-feeds the next one, as in the original program.
+feeds the next one, as in the original program. A block is rounded as soon as its scales
+are folded, so beside the caller's params only one block is dense at any time.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jeff import base, tree
+from jeff import base
 from jeff.mbq.calibration import Batch
+from jeff.mbq.done import Done
 from jeff.mbq.groups import Group
 from jeff.mbq.job import Job
+from jeff.mbq.nonlinear import nonlinear_between
 from jeff.mbq.report import GroupReport, Quantized
 from jeff.mbq.search import Features, StackSearch, relative_change
 from jeff.mbq.weighing import Sensitivities
@@ -63,7 +65,9 @@ class Choose(Protocol):
 
 
 def balance(job: Job, choose: Choose, seen: Sensitivities) -> Quantized:
-    """Finds and folds the scales of every block, then quantizes.
+    """Finds and folds the scales of every block and quantizes it, block by block.
+
+    Nothing of a block stays dense once it is done but what is not to be quantized.
 
     Args:
       job: The checked call.
@@ -72,9 +76,12 @@ def balance(job: Job, choose: Choose, seen: Sensitivities) -> Quantized:
 
     Returns:
       The quantized parameters.
+
+    Raises:
+      ValueError: If a scale overflows its dtype; the leaf is named.
     """
     reports: list[GroupReport] = []
-    params = job.params
+    done = Done(job)
     for stack, groups in job.stacks:
         for block in range(stack.count):
             reports += [
@@ -84,40 +91,49 @@ def balance(job: Job, choose: Choose, seen: Sensitivities) -> Quantized:
             ]
         search = StackSearch.of(stack, groups)
         if search.groups:
-            blocks = _balance_stack(job, search, choose, reports)
-            params = _write_back(params, stack, blocks)
-    return job.finish(params, reports, seen)
+            reports += _balance_stack(job, search, choose, done)
+    return job.finish(*done.leaves(), reports, seen)
 
 
-def _balance_stack(job, search, choose, reports) -> list[dict[str, jax.Array]]:
-    """The folded weights of every block of a stack; reports are appended."""
+def _balance_stack(job, search, choose, done) -> list[GroupReport]:
+    """Works through the blocks of a stack; what a block becomes goes to `done`."""
     stack = search.stack
     entered = [stack.enter(job.params, *b.inputs) for b in job.batches]
     states = [state for state, _ in entered]
-    changed = []
+    reports: list[GroupReport] = []
     for block in range(stack.count):
-        weights = _dense_weights(stack.weights(job.params, block))
         sides = [stack.side(side, block) for _, side in entered]
-        after = [search.run(weights, s, d) for s, d in zip(states, sides, strict=True)]
-        features = _Stream(search, weights, states, sides, job.batches)
-        folded = dict(weights)
-        for group, described in enumerate(search.groups):
-            first = after[0], states[0], sides[0]
-            wrong = search.probe(weights, *first, group=group)
-            if not wrong <= job.config.fold_tolerance:
-                note = f"folding changes the block's output by {wrong:.1e}"
-                reports.append(_left_out(described, block, stack, note))
-                continue
-            choice = choose(search, group, block, weights, features.of(group))
-            if isinstance(choice, str):
-                reports.append(_left_out(described, block, stack, choice))
-                continue
-            folded = search.fold(folded, choice.scale, group=group)
-            change = relative_change(after[0], search.run(folded, *first[1:]))
-            reports.append(_reported(described, block, stack, choice, float(change)))
-        states = after
-        changed.append(folded)
-    return changed
+        states, decided = _balance_block(
+            job, search, choose, done, block, states, sides
+        )
+        reports += decided
+    return reports
+
+
+def _balance_block(job, search, choose, done, block, states, sides):
+    """States after a block and reports of its groups; its weights go to `done`."""
+    stack = search.stack
+    weights = _dense_weights(stack.weights(job.params, block))
+    after = [search.run(weights, s, d) for s, d in zip(states, sides, strict=True)]
+    features = _Stream(search, weights, states, sides, job.batches)
+    folded = dict(weights)
+    reports = []
+    for group, described in enumerate(search.groups):
+        first = after[0], states[0], sides[0]
+        wrong = search.probe(weights, *first, group=group)
+        if not wrong <= job.config.fold_tolerance:
+            note = _why_wrong(described, block, stack, wrong)
+            reports.append(_left_out(described, block, stack, note))
+            continue
+        choice = choose(search, group, block, weights, features.of(group))
+        if isinstance(choice, str):
+            reports.append(_left_out(described, block, stack, choice))
+            continue
+        folded = search.fold(folded, choice.scale, group=group)
+        change = relative_change(after[0], search.run(folded, *first[1:]))
+        reports.append(_reported(described, block, stack, choice, float(change)))
+    done.add(search, block, folded)
+    return after, reports
 
 
 class _Stream:
@@ -180,19 +196,16 @@ def _reported(
     )
 
 
-def _write_back(params: Any, stack: Stack, blocks: Sequence[Mapping[str, Any]]) -> Any:
-    """The params tree with the blocks' weights replaced."""
-    leaves, _ = tree.flatten(params)
-    stacked: dict[tuple[str, int | None], dict[int, Any]] = {}
-    changes: dict[str, Any] = {}
-    for refs, weights in zip(stack.leaves, blocks, strict=True):
-        for name, ref in refs.items():
-            if base.is_stored(leaves[ref.name]):
-                continue
-            if ref.index is None:
-                changes[ref.name] = weights[name]
-            else:
-                stacked.setdefault((ref.name, ref.axis), {})[ref.index] = weights[name]
-    for (name, axis), slices in stacked.items():
-        changes[name] = jnp.stack([slices[i] for i in sorted(slices)], axis or 0)
-    return tree.update(params, changes)
+def _why_wrong(group: Group, block: int, stack: Stack, wrong: float) -> str:
+    """Why a fold is left out that the numbers refuse."""
+    fold = " and ".join(stack.leaves[block][n].name for n in group.fold)
+    note = f"folding changes the block's output by {wrong:.1e} (relative)"
+    operations = nonlinear_between(group)
+    if not operations:
+        return f"{note}: {fold} acts in another way too, or its dtype rounds the fold"
+    sites = ", ".join(stack.names[block][n] for n in group.sites)
+    return (
+        f"{note}: the activation between {fold} and {sites} (made of "
+        f"{', '.join(operations)}) is not linear in the factor: dividing its input "
+        "by s does not divide its output by s"
+    )

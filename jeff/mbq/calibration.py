@@ -1,13 +1,13 @@
 """Calibration data: batches of inputs, with the modality of every token."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jeff.mbq.masks import check_masks
+from jeff.mbq.masks import check_mapping, check_masks
 from jeff.program import trace
 
 __all__ = [
@@ -27,6 +27,19 @@ class Batch(NamedTuple):
       masks: Per modality a bool ``[B, N]``: its tokens. Padding and prompt are in
         none. Only methods that tell modalities apart need it.
       targets: What the loss needs beside the outputs; any pytree.
+
+    Examples:
+      Four vision tokens, a word of the question, a word of the answer:
+
+      >>> vision = jnp.arange(6)[None] < 4  # [B, N]
+      >>> answer = jnp.arange(6)[None] == 5
+      >>> batch = Batch(
+      ...     inputs=(jnp.ones((1, 6, 32)),),
+      ...     masks={"vision": vision, "language": answer},
+      ...     targets=jnp.array([3]),
+      ... )
+      >>> {name: int(mask.sum()) for name, mask in batch.masks.items()}
+      {'vision': 4, 'language': 1}
     """
 
     inputs: tuple[Any, ...]
@@ -44,8 +57,8 @@ def check_batches(batches: Sequence[Batch]) -> tuple[Batch, ...]:
       The batches as a tuple.
 
     Raises:
-      TypeError: If an entry is not a `Batch`, its inputs are not a tuple, or a mask is
-        not boolean.
+      TypeError: If `batches` is no sequence, an entry is not a `Batch`, its inputs are
+        not a tuple, its masks no mapping from names, or a mask is not boolean.
       ValueError: If there is none, a batch holds a NaN or an infinity (the message
         says which batch), shapes differ between batches, or masks are of unequal
         shapes, overlap or name other modalities than the first batch's.
@@ -60,6 +73,8 @@ def check_batches(batches: Sequence[Batch]) -> tuple[Batch, ...]:
     """
     if isinstance(batches, Batch):
         raise TypeError("batches must be a sequence of Batch, got a single Batch")
+    if not isinstance(batches, Iterable):
+        raise TypeError(f"batches must be a sequence of Batch, got {batches!r}")
     batches = tuple(batches)
     if not batches:
         raise ValueError("batches is empty: calibration needs at least one batch")
@@ -152,6 +167,9 @@ def fits_tokens(shape: Sequence[int], tokens: Sequence[int]) -> bool:
       shape: Shape of a site's output.
       tokens: Shape of the masks, ``(B, N)``.
 
+    Returns:
+      True if the rows are ``B`` times ``N`` in this order, axes of size 1 apart.
+
     Examples:
       >>> fits_tokens((2, 7, 64), (2, 7)), fits_tokens((14, 64), (2, 7))
       (True, True)
@@ -163,12 +181,13 @@ def fits_tokens(shape: Sequence[int], tokens: Sequence[int]) -> bool:
 
 
 def _check_masks(masks: Mapping[str, jax.Array], label: str) -> None:
-    if not masks:
-        return
     try:
-        check_masks(masks)
+        check_mapping(masks)
+        if masks:
+            check_masks(masks)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{label}: {error}") from None
+        # The message starts with "masks", which the label ends in.
+        raise type(error)(f"{label}{str(error).removeprefix('masks')}") from None
 
 
 def _check_finite(value: Any, label: str) -> None:

@@ -3,11 +3,15 @@
 import dataclasses
 from typing import Literal
 
-from jeff.quantize import QuantConfig
+from jeff.quantize import QuantConfig, checks
 
 __all__ = ["BalanceConfig"]
 
-_REWEIGHT = ("ratio_floor", "ratio", "uniform", "answer", "none")
+_WORDS = {
+    "loss": ("mae", "mse"),
+    "reweight": ("ratio_floor", "ratio", "uniform", "answer", "none"),
+    "share": ("max", "mean"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,7 @@ class BalanceConfig:
         changes more is wrong: it is left out and reported.
 
     Raises:
-      TypeError: If `weights` is not a `QuantConfig`.
+      TypeError: If `weights` is not a `QuantConfig`, or a field is of another type.
       ValueError: If a field is out of range.
 
     Examples:
@@ -60,20 +64,22 @@ class BalanceConfig:
         """Checks the fields."""
         if not isinstance(self.weights, QuantConfig):
             raise TypeError(f"weights must be a QuantConfig, got {self.weights!r}")
+        for name in ("smoothing", "fold_tolerance"):
+            object.__setattr__(self, name, checks.number(getattr(self, name), name))
+        for name in ("grid", "activation_bits"):
+            value = getattr(self, name)
+            if name == "grid" or value is not None:
+                object.__setattr__(self, name, checks.integer(value, name))
+        for name, known in _WORDS.items():
+            checks.word(getattr(self, name), name, known)
+        if not isinstance(self.reference, str):
+            raise TypeError(f"reference must be a modality, got {self.reference!r}")
         if self.activation_bits is not None and not 2 <= self.activation_bits <= 8:
             raise ValueError(
                 f"activation_bits must be in [2, 8], got {self.activation_bits}"
             )
-        if self.loss not in ("mae", "mse"):
-            raise ValueError(f"loss must be 'mae' or 'mse', got {self.loss!r}")
-        if self.reweight not in _REWEIGHT:
-            raise ValueError(
-                f"reweight must be one of {_REWEIGHT}, got {self.reweight!r}"
-            )
         if self.grid < 1:
             raise ValueError(f"grid must be at least 1, got {self.grid}")
-        if self.share not in ("max", "mean"):
-            raise ValueError(f"share must be 'max' or 'mean', got {self.share!r}")
         if not 0.0 <= self.smoothing <= 1.0:
             raise ValueError(f"smoothing must be in [0, 1], got {self.smoothing}")
         if not self.fold_tolerance > 0:

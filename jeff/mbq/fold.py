@@ -26,6 +26,14 @@ def scale_targets(
 
     Returns:
       The changed weights only, in their own dtype.
+
+    Examples:
+      >>> import numpy as np
+      >>> targets = {"w": ChannelMap(np.array([[0], [1]]))}
+      >>> weights, scale = {"w": jnp.ones((2, 3))}, jnp.array([2.0, 4.0])
+      >>> print(scale_targets(weights, targets, scale)["w"])
+      [[2. 2. 2.]
+       [4. 4. 4.]]
     """
     changed = {}
     for name, channel_map in targets.items():
@@ -52,6 +60,20 @@ def fold_scale(
 
     Raises:
       ValueError: If the group has nothing to fold into.
+
+    Examples:
+      >>> from jeff import program
+      >>> from jeff.mbq.groups import infer_groups
+      >>> apply = lambda p, x: (x * p["norm"]) @ p["w"]
+      >>> params, x = {"norm": jnp.ones(2), "w": jnp.ones((2, 2))}, jnp.ones((1, 2))
+      >>> (group,) = infer_groups(program.whole(apply, params, x), lambda site: True)
+      >>> folded = fold_scale(params, group, jnp.array([2.0, 4.0]))
+      >>> print(folded["norm"], folded["w"][:, 0], apply(folded, x) - apply(params, x))
+      [0.5  0.25] [2. 4.] [[0. 0.]]
+
+    References:
+      SmoothQuant, arXiv 2211.10438, equation 3; MBQ, arXiv 2412.19509, section 3.2. A
+      norm stored around zero, ``1 + w``, becomes ``(1 + w) / s - 1`` (ours).
     """
     if group.sources is None:
         raise ValueError(

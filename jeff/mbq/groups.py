@@ -5,51 +5,18 @@ inspected region ends at the first site that depends on all of them, and the sca
 folded into whatever produces the input channel by channel.
 """
 
+import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from jeff import program
+from jeff import program, tree
+from jeff.mbq.group_spec import GroupSpec
 from jeff.program import channels, piece, walk
 from jeff.program.blocks import Stack
 
-__all__ = ["Group", "GroupSpec", "infer_groups", "weight_of"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GroupSpec:
-    """A group named by hand, where the inference is not wanted.
-
-    Attributes:
-      sites: Names of the sites that share an input (as in the first block).
-      inspect: Site whose output the candidates are judged by; inferred if ``None``.
-      fold: Leaves to divide by the scale; inferred if ``None``, no folding (and so no
-        scaling) if empty.
-
-    Raises:
-      TypeError: If a field that lists names is a single string.
-      ValueError: If there is no site.
-
-    Examples:
-      >>> GroupSpec(sites=("gate", "up"), inspect="down").fold is None
-      True
-    """
-
-    sites: tuple[str, ...]
-    inspect: str | None = None
-    fold: tuple[str, ...] | None = None
-
-    def __post_init__(self):
-        """Checks the fields."""
-        for field in ("sites", "fold"):
-            value = getattr(self, field)
-            if isinstance(value, str):
-                raise TypeError(f"{field} must be a tuple of names, got {value!r}")
-            if value is not None:
-                object.__setattr__(self, field, tuple(value))
-        if not self.sites:
-            raise ValueError("sites must name at least one site, got ()")
+__all__ = ["Group", "infer_groups", "weight_of"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,6 +34,17 @@ class Group:
       share: int ``[K]``, channels of one class must have one scale.
       elementwise: Whether the sources are norms (used at no site themselves).
       note: Why there is no fold, if there is none.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> apply = lambda p, x: (x * p["norm"]) @ p["w"]
+      >>> params = {"norm": jnp.ones(4), "w": jnp.ones((4, 2))}
+      >>> block = program.whole(apply, params, jnp.ones((3, 4)))
+      >>> (group,) = infer_groups(block, lambda site: True)
+      >>> group.sites, group.y_shape, group.fold, group.elementwise
+      (('w',), (3, 2), ('norm',), True)
+      >>> group.targets["w"].index.shape, group.share  # rows of w; none are tied
+      ((4, 1), array([0, 1, 2, 3]))
     """
 
     sites: tuple[str, ...]
@@ -81,7 +59,7 @@ class Group:
 
     @property
     def fold(self) -> tuple[str, ...]:
-        """Names of the leaves the scale is folded into."""
+        """Names of the leaves the scale is folded into; empty if it cannot be."""
         return tuple(self.sources or ())
 
 
@@ -101,8 +79,9 @@ def infer_groups(
       The groups; one without `Group.sources` cannot be scaled, and says why.
 
     Raises:
-      ValueError: If a named site does not exist, `where` refuses it, named sites do
-        not share an input, or the inspected site does not depend on all of them.
+      ValueError: If a named site or leaf does not exist, `where` refuses a site, named
+        sites do not share an input, or the inspected site does not depend on all of
+        them.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -129,7 +108,14 @@ def infer_groups(
 
 
 def weight_of(step: walk.Step) -> int:
-    """Which operand of a site is the weight."""
+    """Which operand of a site is the weight.
+
+    Args:
+      step: The step of a site.
+
+    Returns:
+      0 or 1.
+    """
     assert step.weight is not None
     return step.weight
 
@@ -141,6 +127,7 @@ def _sites(stack: Stack) -> list[program.Site]:
 def _group(stack: Stack, spec: GroupSpec, may: set[str]) -> Group:
     found = stack.piece.found
     members = _members(stack, spec, may)
+    _check_fold(stack, spec)
     steps = [found.steps[n] for n in spec.sites]
     inspect = spec.inspect
     if inspect is None:
@@ -187,6 +174,15 @@ def _members(stack, spec, may) -> list[program.Site]:
     return members
 
 
+def _check_fold(stack, spec) -> None:
+    """Refuses to fold into what is no leaf of the params."""
+    known = stack.piece.found.traced.names
+    for name in spec.fold or ():
+        if name not in known:
+            near = tree.nearest(name, [*stack.leaves[0], *known])
+            raise ValueError(f"fold names no leaf of params: {name!r}; {near}")
+
+
 def _channels(stack, spec, steps, members):
     """``(targets, sources or None, share, why there are no sources)`` of a group."""
     k = members[0].shape[-2]
@@ -214,10 +210,12 @@ def _channels(stack, spec, steps, members):
     own = sorted(set(sources) & set(targets))
     if own:  # dividing and multiplying one leaf would change nothing
         return targets, None, share, f"{', '.join(own)} produces its own input"
-    tied = [n for n in (*sources, *spec.sites) if _used_elsewhere(stack, n)]
+    outside = [n for n in sources if n not in stack.leaves[0]]
+    if outside:
+        return targets, None, share, f"{', '.join(outside)} is outside of the block"
+    tied = {n: None for n in (*sources, *spec.sites) for n in _tied(stack, n)}
     if tied:
-        why = f"{', '.join(dict.fromkeys(tied))} is also used elsewhere"
-        return targets, None, share, why
+        return targets, None, share, f"{', '.join(tied)} is also used elsewhere"
     return targets, sources, _join(share, ties), ""
 
 
@@ -267,16 +265,24 @@ def _join(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a
 
 
-def _used_elsewhere(stack: Stack, name: str) -> bool:
-    """Whether a leaf of the template is used at sites outside the stack's blocks."""
-    found = stack.piece.found
-    leaf = name.split("@")[0]
-    own = sum(leaf in found.sites.named(n).leaves for n in stack.sites)
-    everywhere = sum(leaf in s.leaves for s in found.sites)
-    owners = sum(
-        refs.get(leaf, None) == stack.leaves[0].get(leaf) for refs in stack.leaves
-    )
-    return everywhere > own or (leaf in stack.leaves[0] and owners > 1)
+def _tied(stack: Stack, name: str) -> list[str]:
+    """Leaves that stand for one of the template's and are used in another place too.
+
+    Such a place is a site outside of the block, or the block next to it.
+    """
+    sites = stack.piece.found.sites
+    uses = collections.Counter(leaf for s in sites for leaf in s.leaves)
+    of_template = name.split("@")[0]
+    tied, seen = [], set()
+    for refs, names in zip(stack.leaves, stack.names, strict=True):
+        if of_template not in refs:
+            continue
+        ref = refs[of_template]
+        own = sum(ref.name in sites.named(names[n]).leaves for n in stack.sites)
+        if ref in seen or uses[ref.name] > own:
+            tied.append(ref.name)
+        seen.add(ref)
+    return tied
 
 
 def _meeting_site(stack: Stack, steps: Sequence[walk.Step]) -> str | None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,9 +12,11 @@ from jeff import base, program, quantize, tree
 from jeff.mbq.activations import quantized_activations
 from jeff.mbq.calibration import Batch, check_batches, check_program
 from jeff.mbq.config import BalanceConfig
-from jeff.mbq.groups import Group, GroupSpec, infer_groups
+from jeff.mbq.group_spec import GroupSpec
+from jeff.mbq.groups import Group, infer_groups
 from jeff.mbq.masks import is_traced
 from jeff.mbq.report import GroupReport, Quantized, Report
+from jeff.mbq.rounding import Rounded, round_leaf
 from jeff.mbq.weighing import Sensitivities
 from jeff.program.blocks import Stack
 
@@ -55,48 +57,55 @@ class Job:
         ]
 
     def finish(
-        self, params: Any, reports: Sequence[GroupReport], seen: Sensitivities
+        self,
+        folded: Mapping[str, jax.Array] | None = None,
+        rounded: Mapping[str, Rounded] | None = None,
+        reports: Sequence[GroupReport] = (),
+        seen: Sensitivities | None = None,
     ) -> Quantized:
-        """Rounds the leaves and puts the result together.
+        """Rounds the leaves that are not rounded yet and puts the result together.
 
         Args:
-          params: Parameters with the scales folded in.
+          folded: Dense leaves that scales were folded into, by name.
+          rounded: Leaves that were rounded as soon as their scales were known.
           reports: What was decided for each group.
           seen: Modality sensitivities, if any.
+
+        Returns:
+          What a method returns.
+
+        Raises:
+          ValueError: If a scale overflows its dtype; the leaf is named.
         """
         notes = list(self.notes)
         for r in reports:
             if r.note:
                 notes.append(f"block {r.block}, {', '.join(r.sites)}: {r.note}")
         stored = {}
+        rounded = rounded or {}
         for name, part in self.leaves.items():
-            stored[name], clipped, finite = _quantize(
-                tree.get(params, name),
-                config=self.config.weights,
-                contract_axes=part.contract_axes,
-                stack_axes=part.stack_axes,
-            )
-            if not finite:
-                raise ValueError(
-                    f"layer {name!r}: a scale overflows "
-                    f"scale_dtype={self.config.weights.scale_dtype!r}"
-                )
-            if count := int(clipped):
+            done = rounded.get(name)
+            if done is None:
+                leaf = tree.get(self.params, name)
+                done = round_leaf(leaf, part, self.config.weights)
+            stored[name] = done.weight
+            if done.clipped:
                 notes.append(
-                    f"{name}: {count} groups do not straddle zero and are clipped by "
-                    'zero_point="int"; try "int_incl_zero"'
+                    f"{name}: {done.clipped} groups do not straddle zero and are "
+                    'clipped by zero_point="int"; try "int_incl_zero"'
                 )
         rules: tuple[base.Rule, ...] = ()
         if self.config.activation_bits is not None:
             rules = (quantized_activations(self.config.activation_bits),)
         report = Report(
             groups=tuple(reports),
-            sensitivities=seen,
+            sensitivities=seen or {},
             notes=tuple(dict.fromkeys(notes)),
             dense_bytes=2 * sum(q.size for q in stored.values()),
             stored_bytes=sum(q.nbytes for q in stored.values()),
         )
-        return Quantized(tree.update(params, stored), rules, report)
+        changes = {**(folded or {}), **stored}
+        return Quantized(tree.update(self.params, changes), rules, report)
 
 
 def start(
@@ -166,6 +175,9 @@ def _with_groups(stacks, quantizes, specs):
     """Each stack with its groups; every spec must belong to one."""
     if specs is None:
         return tuple((s, infer_groups(s, quantizes)) for s in stacks)
+    if isinstance(specs, GroupSpec) or not isinstance(specs, Iterable):
+        raise TypeError(f"groups must be a sequence of GroupSpec, got {specs!r}")
+    specs = tuple(specs)
     for i, spec in enumerate(specs):
         if not isinstance(spec, GroupSpec):
             raise TypeError(f"groups[{i}] must be a GroupSpec, got {spec!r}")
@@ -272,12 +284,3 @@ def _check_leaf(params, name, part, config) -> None:
         jax.eval_shape(quantizer, jax.ShapeDtypeStruct(leaf.shape, leaf.dtype))
     except ValueError as error:
         raise ValueError(f"layer {name!r}: {error}") from None
-
-
-@functools.partial(jax.jit, static_argnames=("config", "contract_axes", "stack_axes"))
-def _quantize(w, *, config, contract_axes, stack_axes):
-    """The stored weight, number of clipped groups, whether all scales are finite."""
-    axes = {"contract_axes": contract_axes, "stack_axes": stack_axes}
-    one_sided = quantize.one_sided_groups(w, config, **axes)
-    stored = quantize.quantize(w, config, **axes)
-    return stored, one_sided.sum(), jnp.isfinite(stored.scale).all()

@@ -8,12 +8,50 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["check_masks", "is_traced"]
+__all__ = ["check_mapping", "check_masks", "is_traced"]
 
 
 def is_traced(x: Any) -> bool:
-    """Whether `x` has no value yet, so that only its shape can be checked."""
+    """Whether `x` has no value yet, so that only its shape can be checked.
+
+    Args:
+      x: Anything.
+
+    Returns:
+      True for a tracer of JAX.
+
+    Examples:
+      >>> is_traced(jnp.ones(2))
+      False
+      >>> jax.eval_shape(lambda x: print(is_traced(x)), jnp.ones(2))
+      True
+    """
     return isinstance(x, jax.core.Tracer)
+
+
+def check_mapping(masks: Any) -> None:
+    """Refuses masks that are not named by modality.
+
+    Args:
+      masks: What was given.
+
+    Raises:
+      TypeError: If it is no mapping, or a key is no string.
+
+    Examples:
+      >>> check_mapping(np.ones((2, 7), bool))
+      Traceback (most recent call last):
+        ...
+      TypeError: masks must be a dict of masks by modality, got an array of shape (2, 7)
+    """
+    if not isinstance(masks, Mapping):
+        given = type(masks).__name__
+        if hasattr(masks, "shape"):
+            given = f"an array of shape {np.shape(masks)}"
+        raise TypeError(f"masks must be a dict of masks by modality, got {given}")
+    for name in masks:
+        if not isinstance(name, str):
+            raise TypeError(f"masks must be named by modality, got the name {name!r}")
 
 
 def check_masks(
@@ -26,7 +64,7 @@ def check_masks(
       shape: ``(B, N)`` they must have; ``None``: that of the first.
 
     Raises:
-      TypeError: If a mask is not boolean.
+      TypeError: If `masks` is no mapping from names, or a mask is not a boolean array.
       ValueError: If there is none, a shape is wrong, or two masks overlap (checked
         unless one is traced).
 
@@ -36,13 +74,13 @@ def check_masks(
       Traceback (most recent call last):
       ValueError: masks['language'] overlaps another at (sample, token) (0, 0)
     """
+    check_mapping(masks)
     if not masks:
         raise ValueError("masks must name at least one modality, got none")
     for name, mask in masks.items():
-        if jnp.result_type(mask) != jnp.bool_:
-            raise TypeError(
-                f"masks[{name!r}] must be boolean, got {jnp.result_type(mask)}"
-            )
+        dtype = getattr(mask, "dtype", type(mask).__name__)
+        if dtype != jnp.bool_:
+            raise TypeError(f"masks[{name!r}] must be a boolean array, got {dtype}")
         if jnp.ndim(mask) != 2:
             raise ValueError(
                 f"masks[{name!r}] must have shape [batch, tokens], "

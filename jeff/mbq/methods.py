@@ -15,7 +15,7 @@ from jeff.mbq.balancing import balance
 from jeff.mbq.calibration import Batch
 from jeff.mbq.choosers import searched, smoothed
 from jeff.mbq.config import BalanceConfig
-from jeff.mbq.groups import GroupSpec
+from jeff.mbq.group_spec import GroupSpec
 from jeff.mbq.job import Where, start
 from jeff.mbq.report import GroupReport, Quantized, Report
 
@@ -63,7 +63,7 @@ def rtn(
     """
     del loss, groups
     job = start(apply, params, batches, config, where, ())
-    return job.finish(job.params, (), {})
+    return job.finish()
 
 
 def smoothquant(
@@ -95,6 +95,18 @@ def smoothquant(
     Raises:
       TypeError: As `mbq`.
       ValueError: As `mbq`.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jeff.quantize import QuantConfig
+      >>> apply = lambda p, x: (x * p["norm"]) @ p["w"]
+      >>> params = {"norm": jnp.ones(32).at[0].set(16.0), "w": jnp.eye(32)}
+      >>> w4a8 = BalanceConfig(
+      ...     weights=QuantConfig(bits=4, symmetric=True), activation_bits=8
+      ... )
+      >>> q = smoothquant(apply, params, [Batch((jnp.ones((1, 32)),))], w4a8)
+      >>> print(q.report.groups[0].scale[:3], len(q.rules))  # sqrt(16 / 1), sqrt(1 / 1)
+      [4. 1. 1.] 1
 
     References:
       SmoothQuant, arXiv 2211.10438, equation 4.
@@ -131,6 +143,21 @@ def awq(
     Raises:
       TypeError: As `mbq`.
       ValueError: As `mbq`.
+
+    Examples:
+      A channel that is eight times as large as the others asks for finer steps:
+
+      >>> import jax.numpy as jnp
+      >>> from jeff.quantize import QuantConfig
+      >>> apply = lambda p, x: (x * p["norm"]) @ p["w"]
+      >>> key_x, key_w = jax.random.split(jax.random.key(0))
+      >>> params = {"norm": jnp.ones(32).at[3].set(8.0),
+      ...           "w": jax.random.normal(key_w, (32, 32))}
+      >>> config = BalanceConfig(weights=QuantConfig(bits=3, group_size=32))
+      >>> batch = Batch((jax.random.normal(key_x, (64, 32)),))
+      >>> (group,) = awq(apply, params, [batch], config).report.groups
+      >>> group.exponent > 0, group.losses.shape, int(group.scale.argmax())
+      (True, (20,), 3)
 
     References:
       AWQ, arXiv 2306.00978, section 3.2. Its clip search is not part of this version.

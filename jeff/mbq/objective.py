@@ -3,43 +3,16 @@
 The objective of MBQ (arXiv 2412.19509, section 3.2) is a weighted mean of elementwise
 errors. Everything that distinguishes its variants is in the token weights
 (`jeff.mbq.token_weights`); a loss only says how the error of one element is measured.
-Losses return sums, so that a calibration set may be streamed in batches.
+Losses return a sum and a count, and merging those of two batches gives those of both
+together, so that a calibration set may be streamed.
 """
-
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
 from jeff.mbq.running_mean import RunningMean
 
-__all__ = ["Loss", "as_loss", "mae", "mse"]
-
-
-class Loss(Protocol):
-    """A distance between two outputs, as a sum and a count.
-
-    Any such function may be given where a loss is asked for. It must be traceable,
-    and merging the results of two batches must give the result of both together.
-    """
-
-    def __call__(
-        self,
-        original: jax.Array,
-        candidate: jax.Array,
-        weights: jax.Array | None = None,
-    ) -> RunningMean:
-        """Compares two outputs.
-
-        Args:
-          original: ``[..., C]``, output of the full-precision module.
-          candidate: ``[..., C]``, output of the quantized module.
-          weights: ``[...]``, weight of each token; ``None`` weighs all alike.
-
-        Returns:
-          Scalars; `RunningMean.value` of the merged batches is minimised.
-        """
-        ...
+__all__ = ["mae", "mse"]
 
 
 def mae(
@@ -113,29 +86,6 @@ def mse(
     """
     difference = _difference(original, candidate)
     return _weighted(difference * difference, weights)
-
-
-def as_loss(loss: str | Loss) -> Loss:
-    """The loss called ``"mae"`` or ``"mse"``, or a function as it is.
-
-    Raises:
-      ValueError: If the name is unknown.
-      TypeError: If `loss` is neither a name nor a function.
-
-    Examples:
-      >>> as_loss("mae") is mae
-      True
-    """
-    if isinstance(loss, str):
-        named = {"mae": mae, "mse": mse}
-        if loss not in named:
-            raise ValueError(f"loss must be 'mae', 'mse' or a function, got {loss!r}")
-        return named[loss]
-    if not callable(loss):
-        raise TypeError(
-            f"loss must be 'mae', 'mse' or a function, got a {type(loss).__name__}"
-        )
-    return loss
 
 
 def _difference(original: jax.Array, candidate: jax.Array) -> jax.Array:

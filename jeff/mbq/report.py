@@ -25,6 +25,13 @@ class GroupReport(NamedTuple):
       change: Relative change of the block's output by this fold and those before it,
         from rounding alone: a fold that is wrong is left out.
       note: Why there is no fold, if there is none.
+
+    Examples:
+      >>> from jeff.mbq import GroupReport
+      >>> one = np.ones(4, np.float32)
+      >>> group = GroupReport(0, ("up",), "up", ("norm",), 0.25, {}, one, one, 0.0, "")
+      >>> f"{group.sites[0]} into {group.fold[0]}, exponent {group.exponent}"
+      'up into norm, exponent 0.25'
     """
 
     block: int
@@ -49,7 +56,19 @@ class Report(NamedTuple):
       notes: Lines a user should read: groups left unscaled, weights left dense,
         groups of weights that the quantizer clips.
       dense_bytes: Bytes of the quantized weights at 16 bits each.
-      stored_bytes: Bytes they really take now.
+      stored_bytes: Bytes they really take now: codes, padding, scales, zero points.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jeff import mbq
+      >>> from jeff.quantize import QuantConfig
+      >>> config = mbq.BalanceConfig(weights=QuantConfig(bits=4, group_size=32))
+      >>> batches = [mbq.Batch((jnp.ones((1, 64)),))]
+      >>> q = mbq.rtn(lambda p, x: x @ p["w"], {"w": jnp.eye(64)}, batches, config)
+      >>> q.report.dense_bytes, q.report.stored_bytes  # 4 + (32 + 8) / 32 bits
+      (8192, 2688)
+      >>> q.report.notes
+      ()
     """
 
     groups: tuple[GroupReport, ...]
@@ -66,6 +85,18 @@ class Quantized(NamedTuple):
       params: The params tree with `QTensor` leaves.
       rules: Rules for `jeff.rewrite` (activation quantization; else empty).
       report: What was done.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> import jeff
+      >>> from jeff import mbq
+      >>> from jeff.quantize import QuantConfig
+      >>> apply, params = lambda p, x: x @ p["w"], {"w": jnp.eye(32)}
+      >>> config = mbq.BalanceConfig(weights=QuantConfig(bits=4, group_size=32))
+      >>> q = mbq.rtn(apply, params, [mbq.Batch((jnp.ones((1, 32)),))], config)
+      >>> run = jeff.rewrite(apply, *q.rules)
+      >>> run(q.params, jnp.ones((1, 32))).shape, q.params["w"]
+      ((1, 32), QTensor(float32[32, 32], 4 bits, scales float32[1, 32]))
     """
 
     params: Any

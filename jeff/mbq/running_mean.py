@@ -26,7 +26,14 @@ class RunningMean(NamedTuple):
     count: jax.Array
 
     def merge(self, other: "RunningMean") -> "RunningMean":
-        """The mean over what both have seen."""
+        """The mean over what both have seen.
+
+        Args:
+          other: Another mean, of the same shapes.
+
+        Returns:
+          Their sum, field by field.
+        """
         return RunningMean(self.total + other.total, self.count + other.count)
 
     @property

@@ -20,7 +20,9 @@ from jeff import base, quantize
 from jeff.mbq import objective, scales
 from jeff.mbq.fold import fold_scale, scale_targets
 from jeff.mbq.groups import Group, weight_of
+from jeff.mbq.rounding import entry_axes
 from jeff.mbq.running_mean import RunningMean
+from jeff.mbq.smoothquant_scale import channel_max
 from jeff.program import piece
 from jeff.program.blocks import Stack
 from jeff.quantize.affine import exact_divide
@@ -47,7 +49,18 @@ class Features(NamedTuple):
 
 
 class StackSearch:
-    """Compiled pieces of a stack's groups: features, candidate losses, folds."""
+    """Compiled pieces of a stack's groups: features, candidate losses, folds.
+
+    Attributes:
+      stack: The stack of blocks.
+      groups: Those of its groups that can be scaled.
+      features: ``features(weights, state, side) -> [Features]``, one per group.
+      losses: ``losses(weights, features, candidates [grid, K], tokens, *, group,
+        config, activation_bits) -> {"mae": RunningMean, "mse": RunningMean}``, both
+        ``[grid]``.
+      fold: ``fold(weights, scale [K], *, group) -> weights``.
+      run: ``run(weights, state, side) -> state``, one block.
+    """
 
     def __init__(self, stack: Stack, groups: Sequence[Group]):
         """Prepares the functions of the groups that can be folded.
@@ -87,7 +100,15 @@ class StackSearch:
 
     @classmethod
     def of(cls, stack: Stack, groups: Sequence[Group]) -> "StackSearch":
-        """The search of a stack; made once per program and choice of groups."""
+        """The search of a stack; made once per program and choice of groups.
+
+        Args:
+          stack: The stack.
+          groups: Its groups.
+
+        Returns:
+          The same object for the same stack and groups, with what it has compiled.
+        """
         memo = stack.piece.found.memo
         key = ("mbq", id(stack), tuple((g.sites, g.inspect, g.fold) for g in groups))
         if key not in memo:
@@ -102,14 +123,13 @@ class StackSearch:
             (x, *inner), got = got[: 1 + n], got[1 + n :]
             (y, operand), got = got[:2], got[2:]
             channels = self._views[i].x_view(operand)
-            axes = tuple(range(channels.ndim - 1))
             features.append(
                 Features(
                     x,
                     tuple(inner),
                     self._inspected[i].y_view(y),
                     scales.activation_magnitude(channels),
-                    jnp.abs(channels.astype(jnp.float32)).max(axes),
+                    channel_max(channels),
                 )
             )
         return features
@@ -149,6 +169,19 @@ class StackSearch:
 
         Weight-only: ``Q(W s) / s``. With activations quantized the scale stays in the
         weight, and the activation is divided by it.
+
+        Args:
+          weights: The block's weights by name.
+          group: Number of the group.
+          scale: float32 ``[K]``.
+          config: The weight quantizer.
+          activation_bits: Width of the activations; ``None`` if they are left alone.
+
+        Returns:
+          All weights of the block.
+
+        References:
+          arXiv 2412.19509, section 3.2.
         """
         new = dict(weights)
         targets = self.groups[group].targets
@@ -190,6 +223,9 @@ class StackSearch:
           state: The state before it.
           side: Its side inputs.
           group: Number of the group.
+
+        Returns:
+          `relative_change` of the state after the block.
         """
         share = self.groups[group].share
         powers = np.random.default_rng(0).integers(-1, 2, share.size)[share]
@@ -200,7 +236,20 @@ class StackSearch:
 
 @jax.jit
 def relative_change(before: Sequence[jax.Array], after: Sequence[jax.Array]):
-    """Largest difference over the largest value; the worst of the floating arrays."""
+    """Largest difference over the largest value; the worst of the floating arrays.
+
+    Args:
+      before: Arrays.
+      after: As many, of the same shapes.
+
+    Returns:
+      float32 scalar; 0 if there is no floating array.
+
+    Examples:
+      >>> before, after = [jnp.array([1.0, -4.0])], [jnp.array([1.5, -4.0])]
+      >>> print(relative_change(before, after))
+      0.125
+    """
     worst = jnp.float32(0.0)
     for y, z in zip(before, after, strict=True):
         if jnp.issubdtype(y.dtype, jnp.inexact):
@@ -214,7 +263,23 @@ def relative_change(before: Sequence[jax.Array], after: Sequence[jax.Array]):
 def candidate_scales(
     magnitude: RunningMean, classes: jax.Array, *, grid: int, share: str
 ) -> jax.Array:
-    """``[grid, K]``: the scale of every exponent of the grid."""
+    """The scale of every exponent of the grid.
+
+    Args:
+      magnitude: Mean absolute input per channel, ``[K]``.
+      classes: int ``[K]``, channels of one class share a scale.
+      grid: Number of exponents.
+      share: ``"max"`` or ``"mean"``, see `jeff.mbq.scales.balance_scale`.
+
+    Returns:
+      float32 ``[grid, K]``; the first row is 1.
+
+    Examples:
+      >>> magnitude = RunningMean(jnp.array([1.0, 4.0, 16.0]), jnp.float32(1.0))
+      >>> print(candidate_scales(magnitude, jnp.arange(3), grid=2, share="max"))
+      [[1.  1.  1. ]
+       [0.5 1.  2. ]]
+    """
     make = functools.partial(scales.balance_scale, share=classes, reduce=share)
     return jax.vmap(make, in_axes=(None, 0))(magnitude.value, scales.balance_grid(grid))
 
@@ -226,8 +291,5 @@ def _slice_axes(stack: Stack, group: Group) -> dict[str, tuple[int, ...]]:
         for part in stack.piece.found.sites.named(name).parts:
             ref: Any = stack.leaves[0].get(part.leaf)
             if ref is not None:
-                axes[part.leaf] = tuple(
-                    a - (ref.axis is not None and a > ref.axis)
-                    for a in part.contract_axes
-                )
+                axes[part.leaf] = entry_axes(part.contract_axes, ref.axis)
     return axes

@@ -52,6 +52,7 @@ def sensitivity(
       inside a scan, a scalar otherwise.
 
     Raises:
+      TypeError: If `batches` are of the wrong kind, or `sites` is a single string.
       ValueError: If there are no masks, `params` and `batches` do not fit the program,
         a site does not exist or its output does not have a row per token, a modality
         has no token in any batch, or the loss is not one scalar.
@@ -70,6 +71,8 @@ def sensitivity(
     References:
       arXiv 2412.19509, section 3.2 and equations 8 to 13.
     """
+    if isinstance(sites, str):
+        raise TypeError(f"sites must be a collection of names, got {sites!r}")
     batches = check_batches(batches)
     check_modalities(batches)
     tokens = next(iter(batches[0].masks.values())).shape

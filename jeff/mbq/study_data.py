@@ -21,6 +21,11 @@ class Questions(NamedTuple):
       vision: float32 ``[questions, vision tokens, features]``.
       tokens: int32 ``[questions, words]``.
       answers: int32 ``[questions]``.
+
+    Examples:
+      >>> few = Questions(np.zeros((5, 16, 112)), np.zeros((5, 9)), np.arange(5))
+      >>> few.draw(np.random.default_rng(0), 2).answers.shape
+      (2,)
     """
 
     vision: np.ndarray
@@ -28,7 +33,15 @@ class Questions(NamedTuple):
     answers: np.ndarray
 
     def draw(self, rng: np.random.Generator, size: int) -> "Questions":
-        """`size` different questions, at random."""
+        """Different questions at random.
+
+        Args:
+          rng: Source of the draw.
+          size: How many; all of them if there are fewer.
+
+        Returns:
+          The questions.
+        """
         rows = rng.permutation(len(self.answers))[:size]
         return Questions(self.vision[rows], self.tokens[rows], self.answers[rows])
 
@@ -57,7 +70,20 @@ def parts(data: embedded.VQA, progress: Progress) -> tuple[Questions, Questions]
 
 
 def batch(questions: Questions) -> Batch:
-    """Questions as a calibration batch with masks of vision and language tokens."""
+    """Questions as a calibration batch with masks of vision and language tokens.
+
+    Args:
+      questions: The questions.
+
+    Returns:
+      One batch; padding is in no mask.
+
+    Examples:
+      >>> tokens = np.array([[0, 0, 0, 0, 20, 14, 9, 24, 23]])
+      >>> made = batch(Questions(np.zeros((1, 16, 112)), tokens, np.array([12])))
+      >>> {name: int(mask.sum()) for name, mask in made.masks.items()}
+      {'vision': 16, 'language': 5}
+    """
     tokens = jnp.asarray(questions.tokens)
     return Batch(
         inputs=(jnp.asarray(questions.vision), tokens),
@@ -67,7 +93,18 @@ def batch(questions: Questions) -> Batch:
 
 
 def shapes(data: embedded.VQA) -> Batch:
-    """One question about nothing, for methods that use no more than shapes."""
+    """One question about nothing, for methods that use no more than shapes.
+
+    Args:
+      data: From `jeff.data.embedded.load_vqa`.
+
+    Returns:
+      A batch of one sample, without masks.
+
+    Examples:
+      >>> [x.shape for x in shapes(embedded.load_vqa()).inputs]
+      [(1, 16, 112), (1, 9)]
+    """
     vision = jax.eval_shape(
         tiny_vlm.vision_tokens, pretrained.load_vision(), data.test.images[:1]
     )

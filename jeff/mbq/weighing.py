@@ -32,6 +32,13 @@ def check_tokens(
     Raises:
       ValueError: As `check_modalities`, or if the masks have another shape than the
         tokens of a group's inspected site (which is named).
+
+    Examples:
+      >>> batch = Batch((), {"vision": np.array([[True]]), "text": np.array([[False]])})
+      >>> check_tokens([batch], [], "text")
+      Traceback (most recent call last):
+        ...
+      ValueError: masks['text'] has no token in any batch; leave the modality out
     """
     check_modalities(batches, reference)
     tokens = np.shape(next(iter(batches[0].masks.values())))
@@ -63,6 +70,12 @@ def sensitivities(
 
     Returns:
       Per inspected site of the first block and modality, float ``[blocks]``.
+
+    Raises:
+      ValueError: As `sensitivity`.
+
+    References:
+      arXiv 2412.19509, section 3.2.
     """
     wanted = {
         names[group.inspect]
@@ -106,6 +119,15 @@ def weigher(
     Raises:
       ValueError: If a sensitivity is not finite, or that of the reference is zero
         (the site is named).
+
+    Examples:
+      >>> from jeff.quantize import QuantConfig
+      >>> vision = np.array([[True, True, False]])
+      >>> batch = Batch((), {"vision": vision, "language": ~vision})
+      >>> config = BalanceConfig(weights=QuantConfig(bits=3), reweight="answer")
+      >>> weights, ratio = weigher([batch], config, {})(None, 0, batch)
+      >>> print(weights, ratio)
+      [[0. 0. 1.]] {}
     """
     ratios = {site: _ratios(site, row, config) for site, row in seen.items()}
     counts = {

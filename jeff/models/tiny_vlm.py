@@ -60,6 +60,17 @@ class TinyVLMConfig:
       layers: Decoder layers.
       heads: Attention heads; divides `width`.
       hidden: Channels inside the gated MLP.
+
+    Raises:
+      ValueError: If a size is no positive int, or `heads` does not divide `width`.
+
+    Examples:
+      >>> TinyVLMConfig(layers=2).width
+      128
+      >>> TinyVLMConfig(heads=3)
+      Traceback (most recent call last):
+        ...
+      ValueError: heads must divide width 128: 3
     """
 
     vision_features: int = 112

@@ -34,12 +34,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jeff import base
 from jeff.quantize import groups
 from jeff.quantize.config import QuantConfig
 
 __all__ = [
     "SMALLEST_RANGE",
     "affine_parameters",
+    "check_weight",
     "decode",
     "encode",
     "exact_divide",
@@ -74,6 +76,7 @@ def affine_parameters(
       for ``"float"``, else uint8.
 
     Raises:
+      TypeError: If `config` is no `QuantConfig`.
       ValueError: If the group size does not divide the contraction axes.
 
     Examples:
@@ -198,6 +201,36 @@ def one_sided_groups(
     low, high = groups.extremes(w, shape)
     concerned = not config.symmetric and config.zero_point == "int"
     return ((low > 0.0) | (high < 0.0)) & concerned
+
+
+def check_weight(w: Any, name: str = "w") -> jax.Array:
+    """`w` as a JAX array, if it is a dense array of floating numbers.
+
+    Args:
+      w: What was given to be rounded.
+      name: What to call it in an error.
+
+    Returns:
+      The array.
+
+    Raises:
+      TypeError: If it is stored already, no array, or not floating.
+
+    Examples:
+      >>> check_weight(jnp.arange(3))
+      Traceback (most recent call last):
+        ...
+      TypeError: w must be floating, got int32
+    """
+    if base.is_stored(w):
+        raise TypeError(f"{name} must be a dense array, got {w!r}; decode it first")
+    try:
+        w = jnp.asarray(w)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be an array, got {type(w).__name__}") from None
+    if not jnp.issubdtype(w.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating, got {w.dtype}")
+    return w
 
 
 def exact_divide(x: jax.Array, divisor: "jax.Array | float") -> jax.Array:

@@ -14,8 +14,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from jeff.quantize import affine
-from jeff.quantize.config import QuantConfig
+from jeff.quantize import affine, checks
+from jeff.quantize.config import QuantConfig, check_config
 
 __all__ = ["fake_quant", "fake_quant_activations"]
 
@@ -39,6 +39,7 @@ def fake_quant(
       Of the shape and dtype of `w`, equal to ``quantize(w, ...).decode()``.
 
     Raises:
+      TypeError: If `w` is not floating or `config` is no `QuantConfig`.
       ValueError: If the group size does not divide the contraction axes.
 
     Examples:
@@ -48,6 +49,8 @@ def fake_quant(
       >>> print(jax.grad(lambda w: fake_quant(w, QuantConfig(bits=2)).sum())(w)[:, 0])
       [1. 1. 1. 1.]
     """
+    check_config(config)
+    w = affine.check_weight(w)
 
     def quantizer(w):
         scale, zero = affine.affine_parameters(
@@ -73,6 +76,7 @@ def fake_quant_activations(
       Of the shape and dtype of `x`.
 
     Raises:
+      TypeError: If `x` is not floating or `bits` is no integer.
       ValueError: If `bits` or `per` is none of these.
 
     Examples:
@@ -80,10 +84,10 @@ def fake_quant_activations(
       [[ 7.   3. ]
        [ 0.7 -0.3]]
     """
-    if not 2 <= bits <= 16:
+    if not 2 <= checks.integer(bits, "bits") <= 16:
         raise ValueError(f"bits of activations must be 2 to 16, got {bits}")
-    if per not in ("token", "tensor"):
-        raise ValueError(f"per must be 'token' or 'tensor', got {per!r}")
+    checks.word(per, "per", ("token", "tensor"))
+    x = affine.check_weight(x, "x")
 
     def quantizer(x):
         wide = x.astype(jnp.float32)

@@ -14,12 +14,13 @@ an axis is the quotient of the two sizes and is stored nowhere.
 """
 
 import math
+import operator
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from jeff.quantize.config import QuantConfig
+from jeff.quantize.config import QuantConfig, check_config
 
 __all__ = ["extremes", "group_shape", "normalize_axes", "split_run", "spread"]
 
@@ -43,6 +44,7 @@ def group_shape(
       One size per axis of `shape`, each a divisor of it.
 
     Raises:
+      TypeError: If `config` is no `QuantConfig`, or axes are no sequence of integers.
       ValueError: If the weight is empty, an axis is out of range or given twice, or
         the group size does not divide the contraction axes.
 
@@ -51,6 +53,7 @@ def group_shape(
       ...             contract_axes=(0, 1))
       (4, 1, 512)
     """
+    check_config(config)
     ndim = len(shape)
     contract = normalize_axes(contract_axes, ndim, "contract_axes")
     stack = normalize_axes(stack_axes, ndim, "stack_axes")
@@ -91,20 +94,25 @@ def normalize_axes(axes: Sequence[int], ndim: int, name: str) -> tuple[int, ...]
       Axes in ``[-ndim, -1]``, in the order given.
 
     Raises:
+      TypeError: If `axes` is no sequence of integers; one axis is ``(axis,)``.
       ValueError: If an axis is out of range or given twice.
 
     Examples:
       >>> normalize_axes((0, -1), 3, "contract_axes")
       (-3, -1)
     """
+    try:
+        axes = tuple(operator.index(axis) for axis in axes)
+    except TypeError:
+        raise TypeError(f"{name} must be a tuple of integers, got {axes!r}") from None
     for axis in axes:
         if not -ndim <= axis < ndim:
             raise ValueError(
-                f"{name} {tuple(axes)} is out of range for a weight of {ndim} axes"
+                f"{name} {axes} is out of range for a weight of {ndim} axes"
             )
     negative = tuple(axis if axis < 0 else axis - ndim for axis in axes)
     if len(set(negative)) != len(negative):
-        raise ValueError(f"{name} {tuple(axes)} names an axis twice")
+        raise ValueError(f"{name} {axes} names an axis twice")
     return negative
 
 

@@ -1,38 +1,20 @@
 """Products with a packed weight that never hold more than a tile of it dense.
 
-Two plain-XLA forms, chosen by the number of rows of x:
-
-- `tiles`: a scan over tiles of weights, each decoded and multiplied;
-- `rows`, for up to four rows of x: codes are multiplied where they stand.
-
-`benchmarks/quantized_matmul_cpu.py` compares them with decoding the whole weight first.
+The products themselves are `pallas_kernels.dequant_matmul`: a Pallas kernel on Hopper
+GPUs, tiles in plain XLA anywhere else.
 """
 
-import dataclasses
-import functools
-import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
-from jax.custom_batching import custom_vmap
-from jax.custom_derivatives import SymbolicZero
 
 from jeff import base
-from jeff.quantize import rows, tiles
 from jeff.quantize.qtensor import QTensor
+from pallas_kernels import dequant_matmul
 
 __all__ = ["fused", "matmul"]
-
-_FEW_ROWS = 4  # up to here multiplying in place beats decoding to a tile
-
-
-class _Options(NamedTuple):
-    """Static settings of one product."""
-
-    precision: Any
-    tile: int | None
 
 
 def matmul(
@@ -42,11 +24,12 @@ def matmul(
     precision: Any = None,
     preferred_element_type: Any = None,
     tile: int | None = None,
+    implementation: str | Sequence[str] | None = None,
 ) -> jax.Array:
     """``x @ w`` for a packed weight, without ever decoding all of it.
 
     Differentiable in `x` and in the scales (and floating zero points) of `w`, both
-    ways; maps over `x` become more rows, maps over `w` a loop.
+    ways; maps over `x` become more rows, maps over `w` a stack of weights.
 
     Args:
       x: ``[..., K]``, floating.
@@ -57,6 +40,9 @@ def matmul(
         `w`. Sums run in float32 either way.
       tile: Weights to decode at a time, rounded to whole groups and tiles of codes;
         ``None`` picks, and multiplies in place where `x` has four rows or fewer.
+      implementation: As in `pallas_kernels.dequant_matmul`: ``None`` takes the GPU
+        kernel where it can, and plain XLA elsewhere. Where weights decode to 16 bits,
+        the two differ by their rounding, which the kernel does without.
 
     Returns:
       ``[..., N]``.
@@ -64,6 +50,7 @@ def matmul(
     Raises:
       ValueError: If `w` is not of two axes with one contracted, if the sizes of that
         axis and of the last one of `x` differ, or if `tile` is not positive.
+      NotImplementedError: If `implementation` names one that cannot do this product.
 
     Examples:
       >>> from jeff.quantize import QuantConfig, quantize
@@ -80,18 +67,32 @@ def matmul(
         w = w.transpose((1, 0))
     if x.shape[-1:] != w.shape[:1]:
         raise ValueError(f"x of shape {x.shape} does not fit w of shape {w.shape}")
-    if tile is not None and tile < 1:
-        raise ValueError(f"tile must be positive, got {tile}")
     dtype = preferred_element_type
     if dtype is None:
         dtype = jnp.promote_types(x.dtype, w.dtype)
-    flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    y = _product(flat, w, _Options(precision, tile))
-    return y.reshape(*x.shape[:-1], y.shape[-1]).astype(dtype)
+    return dequant_matmul.dequant_matmul(
+        x,
+        w.packed,
+        w.scale,
+        w.zero,
+        bits=w.bits,
+        group_size=w.shape[0] // w.scale.shape[0],
+        stride=w.stride,
+        implementation=implementation,
+        preferred_element_type=dtype,
+        decode_dtype=w.dtype,
+        precision=precision,
+        tile=tile,
+    )
 
 
 def fused(
-    site: Any, op: base.Operation, x: jax.Array, w: "jax.Array | base.StoredWeight"
+    site: Any,
+    op: base.Operation,
+    x: jax.Array,
+    w: "jax.Array | base.StoredWeight",
+    *,
+    implementation: str | Sequence[str] | None = None,
 ) -> jax.Array:
     """The `jeff.base.Rule` that multiplies with packed weights where they stand.
 
@@ -103,9 +104,13 @@ def fused(
       op: The operation without this rule.
       x: ``[..., K]``.
       w: ``[K, N]``.
+      implementation: As in `matmul`; bind it with `functools.partial` to choose.
 
     Returns:
       ``[..., N]`` in the dtype of the site.
+
+    Raises:
+      NotImplementedError: If `implementation` names one that cannot do a product.
 
     Examples:
       >>> import jeff
@@ -119,62 +124,6 @@ def fused(
         return op(x, w)
     if w.ndim != 2 or w.contract != (-2,):
         return op(x, w)
-    return matmul(x, w, preferred_element_type=site.dtype)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _product(x: jax.Array, w: QTensor, options: _Options) -> jax.Array:
-    """``[M, K] @ [K, N]`` in float32."""
-
-    @custom_vmap
-    def run(x, w):
-        few = 1 <= x.shape[0] <= _FEW_ROWS and options.tile is None
-        if few and rows.applies(w) and not tiles.contraction_is_sharded(x, w):
-            return rows.multiply(x, w, precision=options.precision)
-        return _tiled(x, w, options)
-
-    @run.def_vmap
-    def _mapped(size, mapped, x, w):
-        x_mapped, w_mapped = mapped
-        if not any(jax.tree.leaves(w_mapped)):
-            y = _product(x.reshape(size * x.shape[1], x.shape[2]), w, options)
-            return y.reshape(size, x.shape[1], y.shape[1]), True
-        x, w = jax.tree.map(
-            lambda a, m: a if m else jnp.broadcast_to(a, (size, *a.shape)),
-            (x, w),
-            (x_mapped, w_mapped),
-        )
-        return lax.map(lambda pair: _product(*pair, options), (x, w)), True
-
-    return run(x, w)
-
-
-@functools.partial(_product.defjvp, symbolic_zeros=True)
-def _product_jvp(options, primals, tangents):
-    # Linear in x, and in the scales and floating zero points one at a time. Tangents
-    # take the tiled form, which JAX differentiates further and transposes.
-    (x, w), (dx, dw) = primals, tangents
-    terms = []
-    if not isinstance(dx, SymbolicZero):
-        terms.append(_tiled(dx, w, options))
-    for name in ("scale", "zero"):
-        tangent = getattr(dw, name)
-        if tangent is None or isinstance(tangent, SymbolicZero):
-            continue
-        if jnp.issubdtype(getattr(w, name).dtype, jnp.floating):
-            terms.append(
-                jax.jvp(
-                    lambda part, name=name: _tiled(
-                        x, dataclasses.replace(w, **{name: part}), options
-                    ),
-                    (getattr(w, name),),
-                    (tangent,),
-                )[1]
-            )
-    y = _product(x, w, options)
-    return y, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(y)
-
-
-def _tiled(x: jax.Array, w: QTensor, options: _Options) -> jax.Array:
-    limit = tiles.TILE if options.tile is None else options.tile
-    return tiles.multiply(x, w, tile=limit, precision=options.precision)
+    return matmul(
+        x, w, preferred_element_type=site.dtype, implementation=implementation
+    )

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import core, lax
 
 from jeff import base
-from jeff.quantize import affine, groups, views
-from jeff.quantize.config import QuantConfig
+from jeff.quantize import affine, checks, groups, views
+from jeff.quantize.config import QuantConfig, check_config
 from pallas_kernels import bits as layouts
 
 __all__ = ["QTensor", "quantize"]
@@ -40,6 +40,20 @@ class QTensor(base.StoredWeight):
         last one is the packed axis.
       pad: Static. Codes at the end of the packed axis that stand for nothing.
       dense_dtype: Static. Dtype that the weight decodes to.
+
+    Examples:
+      >>> layers = jax.random.normal(jax.random.key(0), (12, 64, 8))
+      >>> q = quantize(layers, QuantConfig(bits=3, group_size=32))
+      >>> q
+      QTensor(float32[12, 64, 8], 3 bits, scales float32[12, 2, 8])
+      >>> jax.tree.map(lambda a: a[5], q)  # as `jax.lax.scan` does
+      QTensor(float32[64, 8], 3 bits, scales float32[2, 8])
+      >>> q.codes().shape, q.packed.shape, q.nbytes  # 3 words for 32 codes
+      ((12, 64, 8), (12, 6, 8), 3264)
+      >>> q.transpose((0, 2, 1)).shape, q.slice((0, 0, 0), (12, 64, 4)).shape
+      ((12, 8, 64), (12, 64, 4))
+      >>> q.reshape((12, 512)) is None  # would tear groups: decode first
+      True
     """
 
     packed: jax.Array
@@ -163,7 +177,13 @@ class QTensor(base.StoredWeight):
         return lax.slice_in_dim(codes, 0, self.shape[axis], axis=axis)
 
     def with_codes(self, codes: jax.Array) -> "QTensor":
-        """The same weight with other codes, of the dense shape.
+        """The same weight with other codes, under the same scales.
+
+        Args:
+          codes: Unsigned integers of the dense shape, below ``2^bits``.
+
+        Returns:
+          The weight.
 
         Raises:
           ValueError: If the shape differs.
@@ -176,32 +196,81 @@ class QTensor(base.StoredWeight):
         )  # fmt: skip
 
     def can_index(self, axis: int) -> bool:
-        """True for stack and output axes of which each entry has its own scales."""
+        """True for stack and output axes of which each entry has its own scales.
+
+        Args:
+          axis: An axis, from either side.
+
+        Returns:
+          Whether the arrays may be indexed along it like the dense weight.
+        """
         axis = axis % self.ndim
         inside = axis - self.ndim in self.contract
         return not inside and self.scale.shape[axis] == self.shape[axis]
 
     def transpose(self, permutation: Sequence[int]) -> "QTensor":
-        """The weight with axes permuted: always possible."""
+        """The weight with axes permuted: always possible.
+
+        Args:
+          permutation: Old axis of every new axis.
+
+        Returns:
+          The weight of shape ``[shape[p] for p in permutation]``.
+
+        Raises:
+          ValueError: If it is no permutation of the axes.
+        """
         return views.transpose(self, permutation)
 
     def reshape(self, shape: Sequence[int]) -> "QTensor | None":
-        """The weight with axes split or merged, of one kind each, or ``None``."""
+        """The weight with axes split or merged, of one kind each.
+
+        Args:
+          shape: The new shape, of the same size.
+
+        Returns:
+          The weight; ``None`` if a group or a tile of codes would be torn, or axes of
+          different kinds (contracted or not) merged.
+
+        Raises:
+          ValueError: If the size differs.
+        """
         return views.reshape(self, shape)
 
     def slice(self, starts: Sequence[int], limits: Sequence[int]) -> "QTensor | None":
-        """The part ``[starts, limits)``; ``None`` if it cuts a word or a group."""
+        """The part ``[starts, limits)``.
+
+        Args:
+          starts: First entry along every axis.
+          limits: Entry after the last along every axis.
+
+        Returns:
+          The weight; ``None`` if a group is cut, the part is empty, or it starts
+          inside a tile of packed codes.
+        """
         return views.slice_(self, starts, limits)
 
     def take(self, indices: jax.Array, axis: int) -> "QTensor | None":
-        """Entries along a stack or output axis; ``None`` along a contraction axis."""
+        """Entries along one axis, which is replaced by the axes of `indices`.
+
+        Args:
+          indices: Integers of any shape; out of range as in `jnp.take`.
+          axis: A stack or output axis.
+
+        Returns:
+          The weight; ``None`` along a contraction axis, or where groups cross the axis.
+        """
         return views.take(self, indices, axis)
 
     def astype(self, dtype: Any) -> "QTensor | None":
         """The weight decoding to another dtype.
 
-        ``None`` if that is not a floating one, or if `dtype` is narrow already: values
-        rounded once are not what decoding to a wider dtype would give.
+        Args:
+          dtype: A floating dtype.
+
+        Returns:
+          The weight; ``None`` if `dtype` is not floating, or if the weight's is narrow
+          already: values rounded once are not what decoding to a wider one would give.
         """
         dtype = jnp.dtype(dtype)
         exact = self.dtype in (jnp.float32, dtype)
@@ -236,7 +305,8 @@ def quantize(
     Raises:
       ValueError: If the group size does not divide the contraction axes, or, outside
         of a trace, if `w` or its scales are not finite.
-      TypeError: If `w` is not floating.
+      TypeError: If `w` is not a floating array, `config` is no `QuantConfig`, or axes
+        are no sequences of integers.
 
     Examples:
       >>> w = jax.random.normal(jax.random.key(0), (256, 64))
@@ -248,10 +318,13 @@ def quantize(
       >>> bool(abs(q.decode() - w).max() < 0.55)
       True
     """
-    w = jnp.asarray(w)
-    if not jnp.issubdtype(w.dtype, jnp.floating):
-        raise TypeError(f"w must be floating, got {w.dtype}")
-    q = _quantize(w, config, tuple(contract_axes), tuple(stack_axes), stride)
+    check_config(config)
+    w = affine.check_weight(w)
+    contract = groups.normalize_axes(contract_axes, w.ndim, "contract_axes")
+    stack = groups.normalize_axes(stack_axes, w.ndim, "stack_axes")
+    if stride is not None:
+        stride = checks.integer(stride, "stride")
+    q = _quantize(w, config, contract, stack, stride)
     if not isinstance(q.scale, core.Tracer):
         # The range of a group with a NaN or an infinity is not finite either.
         bad = int(jnp.sum(~jnp.isfinite(q.scale)))

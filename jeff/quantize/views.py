@@ -34,6 +34,14 @@ def transpose(w: "QTensor", permutation: Sequence[int]) -> "QTensor":
 
     Raises:
       ValueError: If `permutation` is not one of the axes of `w`.
+
+    Examples:
+      >>> from jeff.quantize import QuantConfig, quantize
+      >>> w = jax.random.normal(jax.random.key(0), (64, 8))
+      >>> q = quantize(w, QuantConfig(bits=4, group_size=32))
+      >>> turned = transpose(q, (1, 0))
+      >>> turned.shape, turned.contract, bool((turned.decode() == q.decode().T).all())
+      ((8, 64), (-1,), True)
     """
     ndim = w.ndim
     order = tuple(p % ndim for p in permutation)
@@ -54,6 +62,12 @@ def take(w: "QTensor", indices: jax.Array, axis: int) -> "QTensor | None":
 
     Returns:
       The weight, or ``None`` if `axis` is contracted or groups cross it.
+
+    Examples:
+      >>> from jeff.quantize import QuantConfig, quantize
+      >>> q = quantize(jnp.ones((3, 64, 8)), QuantConfig(bits=4, group_size=32))
+      >>> take(q, jnp.array([2, 0]), 0).shape, take(q, jnp.array(1), 1)
+      ((2, 64, 8), None)
     """
     ndim, axis = w.ndim, axis % w.ndim
     if not w.can_index(axis):
@@ -78,6 +92,12 @@ def slice_(
     Returns:
       The weight; ``None`` if the part is empty, cuts a group, or starts inside a tile
       of packed codes (it may end in one: the rest becomes padding).
+
+    Examples:
+      >>> from jeff.quantize import QuantConfig, quantize
+      >>> q = quantize(jnp.ones((64, 8)), QuantConfig(bits=4, group_size=32), stride=1)
+      >>> slice_(q, (32, 0), (64, 4)).shape, slice_(q, (16, 0), (64, 4))
+      ((32, 4), None)
     """
     shape, packed_axis = w.shape, w.contract[-1] + w.ndim
     tile = 32 * w.stride
@@ -125,6 +145,12 @@ def reshape(w: "QTensor", shape: Sequence[int]) -> "QTensor | None":
 
     Raises:
       ValueError: If the size differs.
+
+    Examples:
+      >>> from jeff.quantize import QuantConfig, quantize
+      >>> q = quantize(jnp.ones((64, 8)), QuantConfig(bits=4, group_size=32))
+      >>> reshape(q, (64, 2, 4)).shape, reshape(q, (512,))
+      ((64, 2, 4), None)
     """
     new = tuple(shape)
     if math.prod(new) != w.size:

@@ -165,7 +165,13 @@ def test_a_failing_run_is_one_line_code_1_and_writes_nothing(cli, mode, message)
     assert (code, out) == (1, "")
     assert err.splitlines()[-1].startswith(message)
     assert "Traceback" not in err
-    assert os.listdir("jeff-out/demo") == []
+    assert os.listdir() == []
+
+
+def test_a_failing_run_leaves_folders_that_were_there(cli, tmp_path):
+    (tmp_path / "mine").mkdir()
+    assert cli("run", "demo", "--set", "mode=fail", "--out", "mine/a/b")[0] == 1
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
 
 
 def test_a_failing_run_keeps_the_result_before(cli, tmp_path):
@@ -224,7 +230,7 @@ def test_ctrl_c_keeps_finished_systems_and_exits_130(tmp_path):
     assert err.endswith("jeff: results kept in jeff-out: quick\njeff: interrupted\n")
     assert "Traceback" not in err
     assert read_result(tmp_path / "jeff-out/quick")["preset"] == "sleep"
-    assert os.listdir(tmp_path / "jeff-out/demo") == []
+    assert sorted(os.listdir(tmp_path / "jeff-out")) == ["index.html", "quick"]
     assert "Quick" in (tmp_path / "jeff-out/index.html").read_text()
 
 

@@ -26,6 +26,11 @@ def test_width_is_checked(bits):
         mbq.quantized_activations(bits)
 
 
+def test_width_of_another_type():
+    with pytest.raises(TypeError, match="bits must be an integer, got '8'"):
+        mbq.quantized_activations("8")
+
+
 def test_low_precision_keeps_its_dtype():
     w = quantize.quantize(jnp.eye(4, dtype=jnp.bfloat16), quantize.QuantConfig(bits=8))
     run = jeff.rewrite(lambda p, x: x @ p, mbq.quantized_activations(8))

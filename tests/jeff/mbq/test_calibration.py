@@ -30,6 +30,9 @@ def test_accepts_batches_of_anything():
     [
         ([], ValueError, "batches is empty: calibration needs at least one batch"),
         (batch(), TypeError, "batches must be a sequence of Batch, got a single Batch"),
+        (3, TypeError, "batches must be a sequence of Batch, got 3"),
+        (None, TypeError, "batches must be a sequence of Batch, got None"),
+        ("ab", TypeError, "batches[0] must be a Batch, got str"),
         ([batch(), (1,)], TypeError, "batches[1] must be a Batch, got tuple"),
         ([Batch(jnp.ones(2))], TypeError, "batches[0].inputs must be a tuple, got"),
         (
@@ -65,19 +68,44 @@ def test_accepts_batches_of_anything():
         (
             [batch(masks={"vision": VISION, "language": LANGUAGE[:, :3]})],
             ValueError,
-            "batches[0].masks: masks['language'] must have shape [batch, tokens] "
+            "batches[0].masks['language'] must have shape [batch, tokens] "
             "= (1, 4), got (1, 3)",
         ),
         (
             [batch(masks={"vision": VISION, "language": VISION})],
             ValueError,
-            "batches[0].masks: masks['language'] overlaps another at (sample, token) "
-            "(0, 0)",
+            "batches[0].masks['language'] overlaps another at (sample, token) (0, 0)",
         ),
         (
             [batch(masks={"vision": VISION.astype(np.int32)})],
             TypeError,
-            "batches[0].masks: masks['vision'] must be boolean, got int32",
+            "batches[0].masks['vision'] must be a boolean array, got int32",
+        ),
+        (
+            [batch(masks={"vision": [[True, False, False, False]]})],
+            TypeError,
+            "batches[0].masks['vision'] must be a boolean array, got list",
+        ),
+        (
+            [batch(), batch(masks=VISION)],
+            TypeError,
+            "batches[1].masks must be a dict of masks by modality, got an array of "
+            "shape (1, 4)",
+        ),
+        (
+            [batch(masks=[VISION, LANGUAGE])],
+            TypeError,
+            "batches[0].masks must be a dict of masks by modality, got list",
+        ),
+        (
+            [batch(masks=None)],
+            TypeError,
+            "batches[0].masks must be a dict of masks by modality, got NoneType",
+        ),
+        (
+            [batch(masks={0: VISION})],
+            TypeError,
+            "batches[0].masks must be named by modality, got the name 0",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 import re
 
+import numpy as np
 import pytest
 
 from jeff.mbq import BalanceConfig
@@ -25,7 +26,7 @@ def test_settings_are_hashable():
         ("activation_bits", 1, "activation_bits must be in [2, 8], got 1"),
         ("activation_bits", 16, "activation_bits must be in [2, 8], got 16"),
         ("loss", "huber", "loss must be 'mae' or 'mse', got 'huber'"),
-        ("reweight", "token", "reweight must be one of ("),
+        ("reweight", "token", "reweight must be 'ratio_floor', 'ratio', 'uniform', "),
         ("grid", 0, "grid must be at least 1, got 0"),
         ("share", "min", "share must be 'max' or 'mean', got 'min'"),
         ("smoothing", 1.5, "smoothing must be in [0, 1], got 1.5"),
@@ -37,6 +38,34 @@ def test_settings_are_hashable():
 def test_values_are_checked(field, value, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         BalanceConfig(weights=W3, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("activation_bits", 8.0, "activation_bits must be an integer, got 8.0"),
+        ("activation_bits", "8", "activation_bits must be an integer, got '8'"),
+        ("loss", None, "loss must be 'mae' or 'mse', got None"),
+        ("reweight", True, "reweight must be 'ratio_floor', 'ratio', 'uniform', "),
+        ("reference", 0, "reference must be a modality, got 0"),
+        ("grid", "2", "grid must be an integer, got '2'"),
+        ("grid", 2.0, "grid must be an integer, got 2.0"),
+        ("grid", None, "grid must be an integer, got None"),
+        ("share", max, "share must be 'max' or 'mean', got <built-in function max>"),
+        ("smoothing", "0.5", "smoothing must be a number, got '0.5'"),
+        ("fold_tolerance", None, "fold_tolerance must be a number, got None"),
+        ("fold_tolerance", 1j, "fold_tolerance must be a number, got 1j"),
+    ],
+)
+def test_types_are_checked(field, value, message):
+    with pytest.raises(TypeError, match=re.escape(message)) as info:
+        BalanceConfig(weights=W3, **{field: value})
+    assert "\n" not in str(info.value)
+
+
+def test_numbers_become_plain_ones():
+    config = BalanceConfig(weights=W3, grid=np.int64(4), smoothing=np.float32(0.5))
+    assert repr(config) == repr(BalanceConfig(weights=W3, grid=4))
 
 
 def test_quantizer_must_be_one():

@@ -12,7 +12,8 @@ from support.case import normal
 
 import jeff.mbq
 from jeff import program
-from jeff.mbq.groups import GroupSpec, infer_groups
+from jeff.mbq.group_spec import GroupSpec
+from jeff.mbq.groups import infer_groups
 
 NOTHING = "no parameter produces its input channel by channel"
 
@@ -186,6 +187,25 @@ def test_leaf_used_outside_the_blocks_is_not_folded_into():
     assert down.note == "layers.0.up is also used elsewhere"
 
 
+@pytest.mark.parametrize("shared", ["up", "norm"])
+def test_leaf_shared_by_later_blocks_is_not_folded_into(shared):
+    """Blocks 1 and 2 share it; the template, block 0, has its own."""
+    layers = mbq_blocks.make_params()["layers"]
+    layers[2] = {**layers[2], shared: layers[1][shared]}
+
+    def apply(p, x):
+        for i in range(3):
+            x = mbq_blocks.block({**p[i], shared: p[min(i, 1)][shared]}, x)
+        return x
+
+    (batch,) = mbq_blocks.batches()
+    del layers[2][shared]
+    first, down = infer(stack_of(apply, layers, *batch.inputs))
+    assert first.sources is None
+    assert first.note == f"1.{shared} is also used elsewhere"
+    assert (down.sources is None) == (shared == "up")
+
+
 def test_inputs_shared_with_a_dense_site_are_not_scaled():
     """Leaving v dense would change what it computes if q and k were folded."""
     stack = zoo_stack("nnx_transformer")
@@ -250,11 +270,43 @@ def test_wrong_fold_is_said():
     assert group.note == ("layers.0.norm does not produce its input channel by channel")
 
 
+def test_fold_into_an_unknown_leaf():
+    (batch,) = mbq_blocks.batches()
+    stack = stack_of(mbq_blocks.gated(), mbq_blocks.make_params(), *batch.inputs)
+    spec = GroupSpec(sites=("layers.0.down",), fold=("layers.0.upp",))
+    message = "fold names no leaf of params: 'layers.0.upp'; nearest: layers.0.up, "
+    with pytest.raises(ValueError, match=message):
+        infer(stack, specs=[spec])
+    # a leaf there is, in another block: the note says that it does not fit
+    spec = GroupSpec(sites=("layers.0.down",), fold=("layers.1.up",))
+    (group,) = infer(stack, specs=[spec])
+    assert group.note == "layers.1.up does not produce its input channel by channel"
+
+
+def test_a_scale_before_the_blocks_is_not_folded_into():
+    params = {"norm": jnp.ones(8), "layers": [normal(i, 8, 8) for i in range(3)]}
+
+    def apply(p, x):
+        x = x * p["norm"]
+        for w in p["layers"]:
+            x = jax.nn.relu(x @ w)
+        return x
+
+    (group,) = infer(stack_of(apply, params, normal(9, 3, 8)))
+    assert group.sources is None and group.note == "norm is outside of the block"
+
+
 def test_spec_checks_its_fields():
     with pytest.raises(TypeError, match="sites must be a tuple of names, got 'gate'"):
         GroupSpec(sites="gate")
     with pytest.raises(TypeError, match="fold must be a tuple of names, got 'norm'"):
         GroupSpec(sites=("gate",), fold="norm")
+    with pytest.raises(TypeError, match="sites must be a tuple of names, got 3"):
+        GroupSpec(sites=3)
+    with pytest.raises(TypeError, match="fold must be a tuple of names, got 0 in it"):
+        GroupSpec(sites=("gate",), fold=(0,))
+    with pytest.raises(TypeError, match=r"inspect must be a name, got \('down',\)"):
+        GroupSpec(sites=("gate",), inspect=("down",))
     with pytest.raises(ValueError, match="sites must name at least one site"):
         GroupSpec(sites=())
 

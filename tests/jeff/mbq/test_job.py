@@ -58,6 +58,13 @@ def config(**changes):
 
 
 BAD = [
+    ({"batches": 3}, TypeError, "batches must be a sequence of Batch, got 3"),
+    (
+        {"batches": batch(masks=BATCHES[0].masks["vision"])},
+        TypeError,
+        "batches[0].masks must be a dict of masks by modality, got an array of shape "
+        "(2, 12)",
+    ),
     ({"batches": []}, ValueError, "batches is empty"),
     (
         {
@@ -146,6 +153,17 @@ BAD_BALANCE = [
         {"groups": [mbq.GroupSpec(sites=("head",))]},
         ValueError,
         "groups[0] names no site of the first block: 'head'; it has layers.0.gate",
+    ),
+    (
+        {"groups": mbq.GroupSpec(sites=("layers.0.up",))},
+        TypeError,
+        "groups must be a sequence of GroupSpec, got GroupSpec(sites=('layers.0.up',)",
+    ),
+    ({"groups": 3}, TypeError, "groups must be a sequence of GroupSpec, got 3"),
+    (
+        {"groups": [mbq.GroupSpec(sites=("layers.0.down",), fold=("layers.0.Up",))]},
+        ValueError,
+        "fold names no leaf of params: 'layers.0.Up'; nearest: layers.0.up",
     ),
     ({"groups": ["up"]}, TypeError, "groups[0] must be a GroupSpec, got 'up'"),
     (

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jeff.mbq import masks
+from jeff.mbq import masks, token_weights
 
 
 def test_disjoint_masks_pass_also_when_traced():
@@ -17,6 +17,13 @@ def test_disjoint_masks_pass_also_when_traced():
         return mask
 
     np.testing.assert_array_equal(shape_only(vision), vision)
+
+
+@pytest.mark.parametrize("masks_given", [np.ones((1, 2), bool), [True], None, 3])
+def test_masks_that_are_no_dict_are_said(masks_given):
+    for check in (masks.check_masks, token_weights):
+        with pytest.raises(TypeError, match="masks must be a dict of masks"):
+            check(masks_given)
 
 
 def test_shapes_are_checked_while_tracing():

@@ -87,7 +87,7 @@ def test_original_search_of_single_linears(which, kind):
     params, batch = mbq_toy.make_params(meta), mbq_toy.make_batch(z)
     toy, tag = Toy(params, batch), f"w3_{kind}_rw"
     masks = {"vision": batch["vision_mask"], "language": batch["caption_mask"]}
-    loss = jax.jit(objective.as_loss(kind))
+    loss = jax.jit(getattr(objective, kind))
     x = toy.x0
     for layer, p in zip(mbq_toy.layer_names(meta), toy.blocks, strict=True):
         x, seen = run.capture(p, x, toy.mask)

@@ -130,3 +130,9 @@ def test_bad_input(change, message):
             change.get("loss", total),
             sites=change.get("sites"),
         )
+
+
+def test_sites_as_one_string_are_said():
+    apply, params, batch = toy()
+    with pytest.raises(TypeError, match="sites must be a collection of names, got 'b'"):
+        sensitivity(apply, params, [batch], total, sites="b")

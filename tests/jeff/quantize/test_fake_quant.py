@@ -71,3 +71,10 @@ def test_errors():
         fake_quant_activations(weight(), bits=8, per="channel")
     with pytest.raises(ValueError, match=r"group_size 48 .* \(64,\)"):
         fake_quant(weight(), QuantConfig(bits=3, group_size=48))
+    with pytest.raises(TypeError, match="w must be floating, got int32"):
+        fake_quant(weight().astype(jnp.int32), CONFIG)
+    for bits in (8.0, "8", None):
+        with pytest.raises(TypeError, match=f"bits must be an integer, got {bits!r}"):
+            fake_quant_activations(weight(), bits=bits)
+    with pytest.raises(TypeError, match="x must be floating, got int32"):
+        fake_quant_activations(jnp.arange(4), bits=8)

@@ -1,6 +1,7 @@
 """Products with packed weights: values, derivatives, maps, memory."""
 
 import dataclasses
+import functools
 import types
 
 import jax
@@ -207,6 +208,57 @@ def test_no_dense_weight_is_ever_held(rows):
     # Nor by the derivative, which decodes every tile again.
     again = held(jax.grad(lambda x, w: matmul(x, w, tile=tile).sum(), allow_int=True))
     assert again < dense / 4
+
+
+def test_implementations_agree():
+    """The kernel and plain XLA, float32 weights: float32 sums of the same numbers."""
+    config = QuantConfig(bits=3, group_size=128, scale_dtype="bfloat16")
+    w, x = quantize(random_array((512, 64)), config), random_array((2, 512), 1)
+    size = np.abs(x) @ np.abs(w.decode())
+    for name in ("xla", "interpret"):
+        y = matmul(x, w, implementation=name)
+        assert (np.abs(y - exact(x, w)) / size).max() < 4 * 1024**0.5 * 2.0**-24
+
+
+def test_the_kernel_does_not_round_weights():
+    """With weights of 16 bits it is nearer to the codes than plain XLA can be."""
+    config = QuantConfig(bits=3, group_size=128, scale_dtype="bfloat16")
+    half = quantize(random_array((512, 64)).astype(jnp.bfloat16), config)
+    x = random_array((2, 512), 1).astype(jnp.bfloat16)
+    unrounded = dataclasses.replace(half, dense_dtype=jnp.dtype("float32"))
+    want, size = exact(x, unrounded), np.abs(x) @ np.abs(unrounded.decode())
+    errors = {
+        name: (np.abs(matmul(x, half, implementation=name,
+                             preferred_element_type=jnp.float32) - want) / size).max()
+        for name in ("xla", "interpret")
+    }  # fmt: skip
+    assert errors["interpret"] < 4 * 1024**0.5 * 2.0**-24
+    assert errors["interpret"] < errors["xla"] < 2.0**-9  # one rounding of a weight
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+def test_a_quantized_model_runs_with_the_kernel(scanned):
+    """The rule in a program under jit: interpreted, and lowered for CUDA."""
+    config = QuantConfig(bits=4, group_size=128, scale_dtype="bfloat16")
+    params = {"w": quantize(random_array((2, 512, 512)) / 20, config)}
+    x = random_array((2, 512), 1)
+
+    def apply(p, x):
+        if scanned:
+            return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, p["w"])[0]
+        return jnp.tanh(jnp.tanh(x @ p["w"][0]) @ p["w"][1])
+
+    def with_rule(name):
+        rule = functools.partial(fused, implementation=name)
+        return jax.jit(jeff.rewrite(apply, rule))
+
+    want = with_rule("xla")(params, x)
+    np.testing.assert_allclose(apply({"w": params["w"].decode()}, x), want, atol=1e-5)
+    text = with_rule("mosaic_gpu").trace(params, x).lower(lowering_platforms=("cuda",))
+    assert text.as_text().count("mosaic_gpu_v2") == (1 if scanned else 2)
+    if not scanned:  # interpreted kernels may not be inside a scan
+        got = with_rule("interpret")(params, x)
+        np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_one_trace_for_two_calls():

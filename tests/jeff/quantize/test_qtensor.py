@@ -183,6 +183,16 @@ def test_errors_name_sizes_and_values():
         quantize(jnp.ones((64, 4), jnp.int32), W3)
     with pytest.raises(ValueError, match="stride must be one of .* got 3"):
         quantize(w, W3, stride=3)
+    with pytest.raises(TypeError, match="stride must be an integer, got '1'"):
+        quantize(w, W3, stride="1")
+    with pytest.raises(TypeError, match="contract_axes must be a tuple .* got -2"):
+        quantize(w, W3, contract_axes=-2)
+    with pytest.raises(TypeError, match=r"stack_axes must be a tuple .* got \(0.5,\)"):
+        quantize(w, W3, stack_axes=(0.5,))
+    with pytest.raises(TypeError, match="w must be a dense array, got QTensor"):
+        quantize(quantize(w, W3), W3)
+    with pytest.raises(TypeError, match="w must be an array, got NoneType|got float"):
+        quantize(None, W3)
 
 
 def test_values_that_are_not_finite_are_refused_outside_of_a_trace():
