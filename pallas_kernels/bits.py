@@ -37,6 +37,8 @@ References:
   checkpoints keep 32 codes in three words in order, where two codes straddle words.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +49,10 @@ __all__ = [
     "WIDTHS",
     "default_stride",
     "pack",
+    "pair",
+    "pair_lift",
     "slot",
+    "slot_pair",
     "unpack",
     "unpack_slots",
 ]
@@ -135,8 +140,8 @@ def pack(
     if bits == 3:
         low = lax.slice_in_dim(codes, 30, 31, axis=at)
         high = lax.slice_in_dim(codes, 31, 32, axis=at)
-        pair = low | (high << jnp.uint32(16))
-        spread = pair >> _along(np.arange(3, dtype=np.uint32), at, pair.ndim)
+        last = low | (high << jnp.uint32(16))
+        spread = last >> _along(np.arange(3, dtype=np.uint32), at, last.ndim)
         words = words | ((spread & jnp.uint32(0x00010001)) << jnp.uint32(15))
     return words.reshape(*before, size * bits // _SLOTS, *after)
 
@@ -219,15 +224,104 @@ def unpack_slots(
     if bits != 3:
         return (head,)
     first, second, third = (lax.index_in_dim(rows, r, at, False) for r in range(3))
-    pair = _last_pair(first, second, third)
+    last = _last_pair(first, second, third)
     halves = np.array([0, 16], np.uint32)
-    return head, (pair >> _along(halves, at, pair.ndim)) & jnp.uint32(7)
+    return head, (last >> _along(halves, at, last.ndim)) & jnp.uint32(7)
 
 
-def slot(rows: "list[jax.Array] | tuple[jax.Array, ...]", index: int, *, bits: int):
-    """The codes of one slot, from the word rows of a tile.
+def slot_pair(index: int, *, bits: int) -> tuple[int, int]:
+    """Where a slot is among the pairs of a tile.
+
+    Slots come in 16 pairs: the codes of a pair are 16 bits apart, in the two halves of
+    a word, so that one shift and one mask take both.
+
+    Args:
+      index: Slot, 0 to 31.
+      bits: Width of a code: 2, 3, 4 or 8.
+
+    Returns:
+      The pair, 0 to 15, and the half, 0 for the low one.
+
+    Raises:
+      ValueError: If `bits` has no layout or `index` is not a slot.
+
+    Examples:
+      >>> slot_pair(0, bits=4), slot_pair(4, bits=4), slot_pair(31, bits=3)
+      ((0, 0), (0, 1), (15, 1))
+    """
+    _check(bits, 1)
+    if not 0 <= index < _SLOTS:
+        raise ValueError(f"index must be a slot, 0 to {_SLOTS - 1}, got {index}")
+    half_word = len(_shifts(bits)) // 2
+    row, place = divmod(index, 2 * half_word)
+    if row == bits:  # the last two slots of 3 bits
+        return 15, place
+    half, at = divmod(place, half_word)
+    return row * half_word + at, half
+
+
+def pair_lift(index: int, *, bits: int, room: int) -> int:
+    """How far up the codes of a pair may stay, so that neighbors share a shift.
+
+    Args:
+      index: Pair, 0 to 15.
+      bits: Width of a code: 2, 3, 4 or 8.
+      room: Bits that a lifted code may occupy, at least `bits`.
+
+    Returns:
+      Bits below the code.
+
+    Examples:
+      >>> [pair_lift(i, bits=3, room=7) for i in range(5)]
+      [0, 3, 0, 3, 0]
+    """
+    if bits == 3 and index == 15:
+        return 0
+    at = index % (len(_shifts(bits)) // 2)
+    return bits * (at % (room // bits))
+
+
+def pair(
+    rows: Sequence[jax.Array], index: int, *, bits: int, lift: int = 0
+) -> jax.Array:
+    """The codes of two slots at once, from the word rows of a tile.
 
     Only shifts and masks of whole rows: usable on register tiles inside a kernel.
+
+    Args:
+      rows: The `bits` word rows of a tile, uint32 arrays of one shape.
+      index: Pair, 0 to 15, as `slot_pair` counts them.
+      bits: Width of a code: 2, 3, 4 or 8.
+      lift: Bits to leave below each code, at most what `pair_lift` says.
+
+    Returns:
+      uint32, of the shape of a row: one code in the low half, one in the high half,
+      both times ``2**lift``.
+
+    Raises:
+      ValueError: If `bits` has no layout, `index` is not a pair, or the number of
+        rows is not `bits`.
+
+    Examples:
+      >>> rows = [jnp.uint32(0x8765_4321)] * 4
+      >>> [hex(pair(rows, i, bits=4)) for i in (0, 1, 3)]
+      ['0x50001', '0x60002', '0x80004']
+    """
+    _check(bits, 1)
+    if not 0 <= index < _SLOTS // 2:
+        raise ValueError(f"index must be a pair, 0 to {_SLOTS // 2 - 1}, got {index}")
+    if len(rows) != bits:
+        raise ValueError(f"rows must be the {bits} word rows, got {len(rows)}")
+    if bits == 3 and index == 15:
+        return _last_pair(*rows)
+    row, at = divmod(index, len(_shifts(bits)) // 2)
+    mask = jnp.uint32((2**bits - 1) * 0x00010001 << lift)
+    shift = bits * at - lift
+    return (rows[row] >> jnp.uint32(shift) if shift else rows[row]) & mask
+
+
+def slot(rows: Sequence[jax.Array], index: int, *, bits: int) -> jax.Array:
+    """The codes of one slot, from the word rows of a tile.
 
     Args:
       rows: The `bits` word rows of a tile, uint32 arrays of one shape.
@@ -256,8 +350,8 @@ def slot(rows: "list[jax.Array] | tuple[jax.Array, ...]", index: int, *, bits: i
     row, place = divmod(index, len(shifts))
     if row < bits:
         return (rows[row] >> shifts[place]) & mask
-    pair = _last_pair(*rows)
-    return pair & mask if index == 30 else pair >> jnp.uint32(16)
+    last = _last_pair(*rows)
+    return last & mask if index == 30 else last >> jnp.uint32(16)
 
 
 def _shifts(bits: int) -> np.ndarray:
