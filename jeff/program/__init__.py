@@ -5,7 +5,8 @@ from jeff.program.count import Count, count
 from jeff.program.cut import Cut, Point, after, before, cut
 from jeff.program.functional import functional, functional_with_state
 from jeff.program.rewrite import Rewritten, rewrite
-from jeff.program.sites import Part, Site, Sites, sites
+from jeff.program.site import Part, Site, Sites
+from jeff.program.sites import sites
 from jeff.program.tap import tap, tap_cotangents
 from jeff.program.trainable import merge, trainable
 

@@ -65,6 +65,14 @@ def whole(apply: Callable[..., Any], params: Any, *inputs: Any, **kwargs: Any) -
 
     Returns:
       One block whose state are the inputs.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> params, x = {"w": 2 * jnp.eye(2)}, jnp.ones((1, 2))
+      >>> stack = whole(lambda p, x: x @ p["w"], params, x)
+      >>> state, sides = stack.enter(params, x)
+      >>> print(stack.count, stack.run(stack.weights(params, 0), state, sides)[0])
+      1 [[2. 2.]]
     """
     found = find(trace.tracer_of(apply).trace(params, inputs, kwargs))
     if "whole" in found.memo:

@@ -2,6 +2,10 @@
 
 Seen on 0.10 and 0.12: sub-programs are ``ClosedJaxpr`` or ``Jaxpr``; ``scan`` states
 its layout as counts or as flat trees; binding an equation needs another call.
+
+References:
+  What a jaxpr is made of: https://docs.jax.dev/en/latest/jaxpr.html; its types:
+  ``jax.extend.core``, https://docs.jax.dev/en/latest/jax.extend.core.html.
 """
 
 from collections.abc import Sequence
@@ -33,17 +37,61 @@ _SUBPROGRAM = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 
 def is_literal(atom: Any) -> bool:
-    """Whether an equation's input is a literal rather than a variable."""
+    """Whether an equation's input is a literal rather than a variable.
+
+    Args:
+      atom: One of ``eqn.invars``.
+
+    Returns:
+      True for a literal; its value is ``atom.val``.
+
+    Examples:
+      >>> import jax
+      >>> eqn = jax.make_jaxpr(lambda x: x + 1.0)(2.0).eqns[0]
+      >>> [is_literal(atom) for atom in eqn.invars]
+      [False, True]
+    """
     return isinstance(atom, jex.Literal)
 
 
 def consts_of(jaxpr: Any) -> Sequence[Any]:
-    """Values of a sub-program's own constants (none for an open jaxpr)."""
+    """Values of a sub-program's own constants.
+
+    Args:
+      jaxpr: A closed or open jaxpr.
+
+    Returns:
+      A value per ``constvars`` of a closed jaxpr; none for an open one.
+
+    Examples:
+      >>> import jax
+      >>> import numpy as np
+      >>> captured = np.arange(3.0)
+      >>> (const,) = consts_of(jax.make_jaxpr(lambda x: x + captured)(captured))
+      >>> print(const)
+      [0. 1. 2.]
+    """
     return tuple(getattr(jaxpr, "consts", ()))
 
 
 def inner_jaxpr(eqn: Any) -> Any:
-    """The sub-program of a call-like equation."""
+    """The sub-program of a call-like equation.
+
+    Args:
+      eqn: An equation of one of the primitives `CALLS` or `CUSTOM_DERIVATIVES`.
+
+    Returns:
+      Its closed or open jaxpr.
+
+    Raises:
+      ValueError: If the equation has none.
+
+    Examples:
+      >>> import jax
+      >>> call = jax.make_jaxpr(jax.jit(lambda x: -x))(1.0).eqns[0]
+      >>> open_jaxpr(inner_jaxpr(call)).eqns[0].primitive.name
+      'neg'
+    """
     for name in _SUBPROGRAM:
         if name in eqn.params:
             return eqn.params[name]
@@ -51,12 +99,34 @@ def inner_jaxpr(eqn: Any) -> Any:
 
 
 def open_jaxpr(jaxpr: Any) -> Any:
-    """The equations and variables of a closed or open jaxpr."""
+    """The equations and variables of a closed or open jaxpr.
+
+    Args:
+      jaxpr: A closed or open jaxpr.
+
+    Returns:
+      The open jaxpr.
+    """
     return getattr(jaxpr, "jaxpr", jaxpr)
 
 
 def scan_layout(eqn: Any) -> tuple[int, int]:
-    """``(num_consts, num_carry)`` of a scan equation."""
+    """How many inputs of a scan are constants, and how many are carried.
+
+    Args:
+      eqn: A ``scan`` equation.
+
+    Returns:
+      ``(num_consts, num_carry)``; the inputs after these are scanned over.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> def total(xs, scale):
+      ...     return jax.lax.scan(lambda c, x: (c + scale * x, None), 0.0, xs)[0]
+      >>> scan_layout(jax.make_jaxpr(total)(jnp.ones(3), 2.0).eqns[-1])
+      (1, 1)
+    """
     params = eqn.params
     if "num_carry" in params:
         return params["num_consts"], params["num_carry"]
@@ -65,7 +135,17 @@ def scan_layout(eqn: Any) -> tuple[int, int]:
 
 
 def shard_map_axes(eqn: Any) -> set[Any]:
-    """Names of the mesh axes a ``shard_map`` equation makes manual."""
+    """Names of the mesh axes a ``shard_map`` equation makes manual.
+
+    Args:
+      eqn: A ``shard_map`` equation.
+
+    Returns:
+      The names.
+
+    Raises:
+      ValueError: If the equation does not say.
+    """
     for name in ("newly_manual_axes", "manual_axes"):
         if name in eqn.params:
             return set(eqn.params[name])
@@ -81,6 +161,12 @@ def bind(eqn: Any, operands: Sequence[Any]) -> list[Any]:
 
     Returns:
       One value per ``eqn.outvars``.
+
+    Examples:
+      >>> import jax
+      >>> eqn = jax.make_jaxpr(jax.nn.relu)(1.0).eqns[0]
+      >>> print(bind(eqn, [-2.0])[0])
+      0.0
     """
     inputs: dict[Any, Any] = {}
     for atom, value in zip(eqn.invars, operands, strict=True):

@@ -3,6 +3,12 @@
 Every function here takes the running interpretation (`jeff.program.rewrite.Run`), the
 equation, its operands (stored weights among them), its path and the scope, and returns
 the equation's outputs and what the sites inside emitted.
+
+References:
+  Rebuilding a program by interpreting its jaxpr:
+  https://docs.jax.dev/en/latest/notebooks/Writing_custom_interpreters_in_Jax.html.
+  Functions with a derivative of their own:
+  https://docs.jax.dev/en/latest/notebooks/Custom_derivative_rules_for_Python_code.html.
 """
 
 from typing import Any
@@ -19,7 +25,19 @@ __all__ = ["descend"]
 
 
 def descend(run, eqn, operands, path, scope):
-    """Runs an equation that has sites inside its sub-program."""
+    """Runs an equation that has sites inside its sub-program.
+
+    Args:
+      run: The interpretation.
+      eqn: A loop, branch, call, ``shard_map`` or custom derivative.
+      operands: A value per ``eqn.invars``, dense or stored.
+      path: Where the equation stands.
+      scope: Iterations of the loops around it, and feeds of the sites inside.
+
+    Returns:
+      ``(outputs, emitted)``: a value per ``eqn.outvars``, and by site what the taps
+      emitted, with a leading axis if the equation is a scan.
+    """
     name = eqn.primitive.name
     if name in ("remat", "remat2", "checkpoint"):
         return _remat(run, eqn, operands, path, scope)

@@ -44,6 +44,11 @@ class Count:
       notes: Where a total is a bound or a guess: loops whose number of iterations
         depends on data (counted once, or as often as their bound says), branches (the
         largest of each total is taken).
+
+    Examples:
+      >>> layer = Count(multiplications=64, macs=64, other={"exp": 8})
+      >>> (3 * layer + Count(additions=1)).macs, (3 * layer).other
+      (192, {'exp': 24})
     """
 
     multiplications: int = 0

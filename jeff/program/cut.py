@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import jax
 
 from jeff import base
+from jeff.program import evaluation, trace, walk
 from jeff.program import piece as piece_lib
-from jeff.program import trace, walk
-from jeff.program.sites import Found, Site, find
+from jeff.program.site import Site
+from jeff.program.sites import Found, find
 
 __all__ = ["BoundCut", "Cut", "Point", "after", "before", "cut"]
 
@@ -21,6 +22,10 @@ class Point(NamedTuple):
       site: Name of a site.
       end: ``"input"`` (the activation it multiplies, before any cast) or
         ``"output"``.
+
+    Examples:
+      >>> before("layers.up")
+      Point(site='layers.up', end='input')
     """
 
     site: str
@@ -28,12 +33,26 @@ class Point(NamedTuple):
 
 
 def before(site: "str | Site") -> Point:
-    """The point where a site's input is ready."""
+    """The point where a site's input is ready.
+
+    Args:
+      site: A site, or its name.
+
+    Returns:
+      The point.
+    """
     return Point(_name(site), "input")
 
 
 def after(site: "str | Site") -> Point:
-    """The point where a site's output is ready."""
+    """The point where a site's output is ready.
+
+    Args:
+      site: A site, or its name.
+
+    Returns:
+      The point.
+    """
     return Point(_name(site), "output")
 
 
@@ -57,6 +76,9 @@ def cut(
     Returns:
       A `Cut`; ``.at(params, *inputs)`` fits it to shapes.
 
+    Raises:
+      ValueError: If a point's end is neither ``"input"`` nor ``"output"``.
+
     Examples:
       >>> import jax.numpy as jnp
       >>> def mlp(p, x):
@@ -72,7 +94,13 @@ def cut(
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
-    """A pair of points of a program, not yet fitted to shapes."""
+    """A pair of points of a program, not yet fitted to shapes.
+
+    Attributes:
+      apply: The program.
+      start: Where to start; ``None``: at its inputs.
+      stop: Where to stop; ``None``: at its outputs.
+    """
 
     apply: Callable[..., Any]
     start: Point | None
@@ -80,6 +108,14 @@ class Cut:
 
     def at(self, params: Any, *inputs: Any, **kwargs: Any) -> "BoundCut":
         """Finds the sub-program for arguments of these shapes.
+
+        Args:
+          params: Params tree; leaves may be stored, or shapes only.
+          *inputs: Inputs of the whole program, or their shapes.
+          **kwargs: Keyword inputs.
+
+        Returns:
+          The sub-program.
 
         Raises:
           ValueError: If a site does not exist, the points lie in different loops, or
@@ -95,7 +131,7 @@ class Cut:
                 f"{self.start} and {self.stop} do not lie in the same loop body"
             )
         frame = frames[0]
-        piece_lib.frames_around(frame)
+        evaluation.frames_around(frame)
         start = _start_values(found, self.start, params)
         stop = (
             [found.steps[self.stop.site].outputs[0]]
@@ -112,7 +148,15 @@ class Cut:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BoundCut:
-    """A sub-program fitted to shapes: ``y = cut(weights, x, side)``."""
+    """A sub-program fitted to shapes: ``y = cut(weights, x, side)``.
+
+    Made by `Cut.at`; the example at `cut` shows it in use.
+
+    Attributes:
+      piece: The sub-program.
+      single_start: Whether it starts at a point, so that `x` is one array.
+      single_stop: Whether it stops at a point, so that it returns one array.
+    """
 
     piece: piece_lib.Piece
     single_start: bool
@@ -136,6 +180,9 @@ class BoundCut:
 
         Returns:
           The value at `stop` (the program's output for ``None``).
+
+        Raises:
+          ValueError: If a weight is missing or a value has another shape.
         """
         outs = self.piece(weights, (x,) if self.single_start else x, side, rules=rules)
         if self.single_stop:
@@ -143,21 +190,41 @@ class BoundCut:
         return jax.tree.unflatten(self.piece.found.traced.out_tree, outs)
 
     def weights(self, params: Any, index: Sequence[int] = ()) -> dict[str, Any]:
-        """The weights it uses, by leaf; `index` is the iteration of each loop."""
+        """The weights it uses.
+
+        Args:
+          params: Params tree; leaves may be stored.
+          index: Iteration of each loop around the cut, outermost first.
+
+        Returns:
+          Weights by name of the leaf: inside a scan, the entries of one iteration.
+
+        Raises:
+          ValueError: If `params` has not the leaves the program was traced with, or
+            `index` not one entry per loop.
+        """
         return piece_lib.entry_weights(self.piece.found, self.piece, params, index)
 
     def capture(self, params: Any, *inputs: Any, **kwargs: Any) -> tuple[Any, tuple]:
         """Runs the program up to the cut.
 
+        Args:
+          params: Params tree; leaves may be stored.
+          *inputs: Inputs of the whole program.
+          **kwargs: Keyword inputs.
+
         Returns:
           ``(x, side)``: the value at `start` and the side inputs, each with one
           leading axis per scan around the cut.
+
+        Raises:
+          ValueError: If `params` has not the leaves the program was traced with.
         """
         piece = self.piece
         trace.check_params(piece.found.traced, params)
         values = trace.program_inputs(params, inputs, kwargs)
         wanted = [*piece.start, *piece.side]
-        got = piece_lib.capture(piece.found, piece.frame, wanted, values)
+        got = evaluation.capture(piece.found, piece.frame, wanted, values)
         n = len(piece.start)
         x = got[0] if self.single_start else tuple(got[:n])
         return x, tuple(got[n:])
@@ -182,9 +249,8 @@ def _frame(found: Found, point: Point) -> walk.Frame:
 
 def _input(found: Found, point: Point) -> walk.Value:
     step = found.steps[point.site]
-    assert step.weight is not None
-    position = 1 if step.kind == "lookup" else 1 - step.weight
-    value = step.inputs[position]
+    _, view = found.by_path[step.path]
+    value = step.inputs[view.activation]
     return value.root if value.root.frame is value.frame else value
 
 

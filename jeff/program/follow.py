@@ -6,8 +6,8 @@ them in program order.
 
 import dataclasses
 import math
-from typing import Any
 
+from jeff.program import indexing
 from jeff.program import origin as origin_lib
 from jeff.program.graph import Value
 from jeff.program.origin import Origin
@@ -18,13 +18,32 @@ _PRODUCTS = frozenset({"dot_general", "ragged_dot", "ragged_dot_general"})
 SITE_PRIMITIVES = _PRODUCTS | {"conv_general_dilated", "gather", "dynamic_slice"}
 
 
-def moved(name, params, operands, aval) -> Origin | None:
-    """The origin of a weight after an equation that only moves it, else ``None``."""
+def moved(eqn, operands) -> Origin | None:
+    """The origin of a weight after an equation that only moves it.
+
+    Args:
+      eqn: The equation.
+      operands: Its operands; the first has a parameter leaf in it.
+
+    Returns:
+      The origin of the output, or ``None`` if the equation does more than move it.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> eqn = jax.make_jaxpr(jnp.transpose)(jnp.ones((2, 3))).eqns[0]
+      >>> w = Value(eqn.invars[0].aval, 0, origin_lib.leaf("w", (2, 3)), None)
+      >>> moved(eqn, [w]).axes
+      ((Atom(axis=1, size=3),), (Atom(axis=0, size=2),))
+    """
+    name, params, aval = eqn.primitive.name, eqn.params, eqn.outvars[0].aval
     origin, old = operands[0].origin, operands[0].aval.shape
     if name == "convert_element_type":
         return origin
     if name == "reshape":
-        return origin.reshape(aval.shape)
+        order = params["dimensions"]  # vmap's reshapes also transpose
+        read = origin if order is None else origin.transpose(order)
+        return read.reshape(aval.shape)
     if name == "transpose":
         return origin.transpose(params["permutation"])
     if name == "squeeze":
@@ -37,15 +56,21 @@ def moved(name, params, operands, aval) -> Origin | None:
         if params["strides"] is not None and any(s != 1 for s in params["strides"]):
             return origin.as_derived()
         return origin.slice(params["start_indices"], params["limit_indices"])
-    if name == "dynamic_slice":
-        return _stack_slice(origin, old, params["slice_sizes"])
-    if name == "gather":
-        return _stack_gather(origin, old, params, operands[1].aval.shape, aval)
+    if name in ("dynamic_slice", "gather"):
+        return indexing.follow(origin, eqn)
     return None
 
 
 def split(eqn, operand) -> list[Origin | None]:
-    """The origins of the parts a weight is split into."""
+    """The origins of the parts a weight is split into.
+
+    Args:
+      eqn: A ``split`` equation.
+      operand: What it splits, a value with a parameter leaf in it.
+
+    Returns:
+      An origin per part.
+    """
     axis, start, out = eqn.params["axis"], 0, []
     for size in eqn.params["sizes"]:
         starts = [0] * len(operand.aval.shape)
@@ -57,7 +82,19 @@ def split(eqn, operand) -> list[Origin | None]:
 
 
 def shard(origin: Origin, shape) -> Origin:
-    """The origin of one device's part of a weight, of shape `shape`."""
+    """The origin of one device's part of a weight.
+
+    Args:
+      origin: Origin of the whole weight.
+      shape: Shape of the part.
+
+    Returns:
+      The origin of the part; derived if a part of a merged axis cannot be followed.
+
+    Examples:
+      >>> shard(origin_lib.leaf("w", (8, 3)), (2, 3)).axes
+      ((Atom(axis=0, size=2),), (Atom(axis=1, size=3),))
+    """
     axes = []
     for axis, size in zip(origin.axes, shape, strict=False):
         if len(axis) == 1:
@@ -69,41 +106,17 @@ def shard(origin: Origin, shape) -> Origin:
     return origin.with_axes(tuple(axes)) if axes else origin
 
 
-def _stack_slice(origin: Origin, shape, sizes) -> Origin:
-    if origin.derived:
-        return origin
-    axes, stack = list(origin.axes), origin.stack
-    for i, (have, size) in enumerate(zip(shape, sizes, strict=True)):
-        if size != have:
-            stack += tuple(a.axis for a in axes[i] if a.axis is not None)
-            axes[i] = () if size == 1 else (origin_lib.Atom(None, size),)
-    return dataclasses.replace(origin, axes=tuple(axes), stack=stack)
-
-
-def _stack_gather(origin: Origin, shape, params, index_shape, aval) -> Origin:
-    """A gather that takes whole matrices out of a stack (experts)."""
-    numbers = params["dimension_numbers"]
-    batched = getattr(numbers, "operand_batching_dims", ())
-    if origin.derived or batched or len(numbers.collapsed_slice_dims) != 1:
-        return origin.as_derived()
-    (axis,) = numbers.collapsed_slice_dims
-    kept = [origin.axes[i] for i in range(len(shape)) if i != axis]
-    axes: list[Any] = [None] * len(aval.shape)
-    for position, atoms in zip(numbers.offset_dims, kept, strict=True):
-        axes[position] = atoms
-    batch = iter(index_shape[:-1])
-    for i, atoms in enumerate(axes):
-        if atoms is None:
-            size = next(batch)
-            axes[i] = () if size == 1 else (origin_lib.Atom(None, size),)
-    taken = tuple(a.axis for a in origin.axes[axis] if a.axis is not None)
-    return dataclasses.replace(origin, axes=tuple(axes), stack=origin.stack + taken)
-
-
 def mixed(name, operands) -> Origin | None:
     """A weight scaled or masked by something that depends on the inputs.
 
     Only for whole matrices: a norm's vector times an activation is an activation.
+
+    Args:
+      name: Name of the primitive.
+      operands: Its operands.
+
+    Returns:
+      A derived origin that is impure, or ``None``: then the output is an activation.
     """
     if name not in ("mul", "div", "select_n"):
         return None
@@ -121,7 +134,17 @@ def mixed(name, operands) -> Origin | None:
 
 
 def site_of(eqn, operands) -> tuple[int, str] | None:
-    """``(weight operand, kind)`` if the equation is a site."""
+    """Whether an equation is a site, and in which role its weight is.
+
+    Args:
+      eqn: An equation of one of the `SITE_PRIMITIVES`.
+      operands: Its operands.
+
+    Returns:
+      ``(weight, kind)``: the position of the weight and the kind of the site; or
+      ``None``, if no weight meets an activation, or if a whole entry of a stack is
+      taken, which is followed on to its product.
+    """
     name = eqn.primitive.name
     if name in _PRODUCTS:
         return _product_site(

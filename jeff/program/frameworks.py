@@ -38,6 +38,14 @@ class Model(NamedTuple):
 def is_instance(x: Any, package: str, name: str) -> bool:
     """Whether `x` is an instance of ``package.name``, importing nothing.
 
+    Args:
+      x: Any object.
+      package: Name of a module that may or may not have been imported.
+      name: Name of a class in it.
+
+    Returns:
+      False if the package has not been imported: then no instance can exist.
+
     Examples:
       >>> is_instance(3, "equinox", "Module")
       False
@@ -55,7 +63,18 @@ def read(
     variables: Any,
     method: Any,
 ) -> Model:
-    """Reads a model of any framework; the arguments are those of `functional`.
+    """Reads a model of any framework.
+
+    Args:
+      module: The model.
+      inputs: Example inputs to initialise it with.
+      kwargs: More arguments of the initialisation.
+      key: Random key of the initialisation, or a dictionary of keys.
+      variables: What the model holds, if it is initialised already.
+      method: What to call instead of the model: a name or a function.
+
+    Returns:
+      Its arrays, and how to call it.
 
     Raises:
       TypeError: If `module` is of an unknown kind.

@@ -71,6 +71,12 @@ def functional(
       ValueError: If what initialises the model is missing, or given to a model that
         holds its own arrays.
 
+    References:
+      ``nnx.split``, https://flax.readthedocs.io/en/latest/nnx_basics.html;
+      ``Module.apply`` of linen, https://flax-linen.readthedocs.io;
+      ``hk.transform_with_state``, https://dm-haiku.readthedocs.io; ``eqx.partition``,
+      https://docs.kidger.site/equinox.
+
     Examples:
       >>> import jax.numpy as jnp
       >>> from flax import nnx

@@ -17,6 +17,8 @@ class Value:
       origin: Where it comes from; ``None`` for an activation.
       step: The step that computes it, or ``None``.
       frame: The frame it lives in.
+      root: The value it is a cast or another shape of, itself if there is none.
+      literal: The array or scalar it is, if it is known without running anything.
     """
 
     __slots__ = ("aval", "frame", "literal", "number", "origin", "root", "step")

@@ -1,120 +1,42 @@
-"""How a site presents itself: ``[..., K] x [K, N]``, whatever the dimension numbers.
+"""The presentation of every kind of operation that can be a site.
 
-`Presentation` moves the operands of a product, convolution or look-up into the view a
-`Rule` sees and moves the result back, so that the original equation runs on the
-original layouts (transposes there and back cancel under XLA).
+Products, ragged products, convolutions and look-ups each have their own dimension
+numbers; here they are read into the one view ``[..., K] x [K, N]``.
 """
 
-import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-from jax import lax
+from jeff.program import contraction
+from jeff.program.presentation import Presentation
 
-from jeff import base
-from jeff.program import compat
-
-__all__ = ["Presentation", "present"]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Presentation:
-    """The layout of one site's operands.
-
-    Attributes:
-      kind: ``"dot"``, ``"ragged_dot"``, ``"conv"`` or ``"lookup"``.
-      weight: Which operand is the weight.
-      batch: Sizes of the batch axes of the weight (experts, heads).
-      k: Contracted size per output element (rows of the table for a look-up).
-      n: Number of output features.
-      x_shape: Shape of the activation a rule sees.
-      y_shape: Shape of the output a rule returns.
-      w_permutation: Order of the weight operand's axes in the view.
-      contract: Weight operand axes that are contracted.
-      macs: Multiply-accumulates of one run of the equation.
-    """
-
-    eqn: Any
-    kind: str
-    weight: int
-    batch: tuple[int, ...]
-    k: int
-    n: int
-    x_shape: tuple[int, ...]
-    y_shape: tuple[int, ...]
-    w_permutation: tuple[int, ...]
-    contract: tuple[int, ...]
-    macs: int
-    x_permutation: tuple[int, ...] = ()
-    y_permutation: tuple[int, ...] = ()
-
-    @property
-    def w_shape(self) -> tuple[int, ...]:
-        """Shape of the weight a rule sees."""
-        return (*self.batch, self.k, self.n)
-
-    def x_view(self, x: jax.Array) -> jax.Array:
-        """The activation as rules see it."""
-        if not self.x_permutation:
-            return x
-        return lax.transpose(x, self.x_permutation).reshape(self.x_shape)
-
-    def x_restore(self, x: jax.Array) -> jax.Array:
-        """Inverse of `x_view`."""
-        if not self.x_permutation:
-            return x
-        shape = self._aval(1 - self.weight).shape
-        moved = x.reshape([shape[i] for i in self.x_permutation])
-        return lax.transpose(moved, _inverse(self.x_permutation))
-
-    def w_view(self, w: Any) -> Any:
-        """The weight as rules see it: dense, or stored if the view can be expressed."""
-        moved = w.transpose(self.w_permutation)
-        viewed = None if moved is None else moved.reshape(self.w_shape)
-        return self.w_view(w.decode()) if viewed is None else viewed
-
-    def w_restore(self, w: Any) -> jax.Array:
-        """Inverse of `w_view` for a dense weight."""
-        w = w.decode() if base.is_stored(w) else w
-        shape = self._aval(self.weight).shape
-        moved = w.reshape([shape[i] for i in self.w_permutation])
-        return lax.transpose(moved, _inverse(self.w_permutation))
-
-    def y_view(self, y: jax.Array) -> jax.Array:
-        """The output as rules see it."""
-        if not self.y_permutation:
-            return y
-        return lax.transpose(y, self.y_permutation).reshape(self.y_shape)
-
-    def y_restore(self, y: jax.Array) -> jax.Array:
-        """Inverse of `y_view`."""
-        if not self.y_permutation:
-            return y
-        shape = self.eqn.outvars[0].aval.shape
-        moved = y.reshape([shape[i] for i in self.y_permutation])
-        return lax.transpose(moved, _inverse(self.y_permutation))
-
-    def run(self, operands: Sequence[Any], x: jax.Array, w: Any) -> jax.Array:
-        """The original equation on other operands, in the view of the rules."""
-        if self.kind == "lookup" and base.is_stored(w):
-            return _stored_rows(self.eqn, w, operands)
-        values = list(operands)
-        values[self.weight] = self.w_restore(w)
-        if self.kind != "lookup":
-            values[1 - self.weight] = self.x_restore(x)
-        elif len(values) == 2:
-            values[1] = x
-        return self.y_view(compat.bind(self.eqn, values)[0])
-
-    def _aval(self, operand: int):
-        return self.eqn.invars[operand].aval
+__all__ = ["present"]
 
 
 def present(eqn: Any, weight: int, kind: str) -> Presentation:
-    """The presentation of a site's equation (shapes only, nothing is computed)."""
+    """The presentation of a site's equation; nothing is computed.
+
+    Args:
+      eqn: The equation.
+      weight: Which operand is the weight.
+      kind: ``"dot"``, ``"ragged_dot"``, ``"conv"`` or ``"lookup"``.
+
+    Returns:
+      The presentation.
+
+    Raises:
+      NotImplementedError: If a ragged product is another than ``[m, k] x [g, k, n]``.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> def heads(x, w):  # 2 heads, 3 features in, 5 out; einsum puts w left
+      ...     return jnp.einsum("bhk,nhk->bhn", x, w)
+      >>> jaxpr = jax.make_jaxpr(heads)(jnp.ones((7, 2, 3)), jnp.ones((5, 2, 3)))
+      >>> view = present(jaxpr.eqns[0], 0, "dot")
+      >>> view.x_shape, view.w_shape, view.y_shape, view.contract
+      ((2, 7, 3), (2, 3, 5), (2, 7, 5), (2,))
+    """
     if kind == "dot":
         return _dot(eqn, weight)
     if kind == "ragged_dot":
@@ -148,6 +70,7 @@ def _dot(eqn, weight) -> Presentation:
         eqn=eqn,
         kind="dot",
         weight=weight,
+        activation=1 - weight,
         batch=sizes,
         k=k,
         n=n,
@@ -157,7 +80,7 @@ def _dot(eqn, weight) -> Presentation:
         contract=wc,
         x_permutation=(*xb, *xf, *xc),
         y_permutation=(*outer, *x_out, *w_out),
-        macs=math.prod(sizes) * math.prod(rows) * k * n,
+        macs=contraction.macs(eqn),
     )
 
 
@@ -178,6 +101,7 @@ def _ragged(eqn, weight) -> Presentation:
         eqn=eqn,
         kind="ragged_dot",
         weight=1,
+        activation=0,
         batch=w[:1],
         k=w[1],
         n=w[2],
@@ -185,7 +109,7 @@ def _ragged(eqn, weight) -> Presentation:
         y_shape=y,
         w_permutation=(0, 1, 2),
         contract=(1,),
-        macs=x[0] * w[1] * w[2],
+        macs=contraction.macs(eqn),
     )
 
 
@@ -199,6 +123,7 @@ def _conv(eqn, weight) -> Presentation:
         eqn=eqn,
         kind="conv",
         weight=weight,
+        activation=1 - weight,
         batch=(),
         k=k,
         n=n,
@@ -206,117 +131,30 @@ def _conv(eqn, weight) -> Presentation:
         y_shape=y_shape,
         w_permutation=(*contract, spec[0]),
         contract=contract,
-        macs=math.prod(y_shape) * k // eqn.params["batch_group_count"],
+        macs=contraction.macs(eqn),
     )
 
 
 def _lookup(eqn) -> Presentation:
     table = eqn.invars[0].aval.shape
-    indices = eqn.invars[1].aval.shape
     indexed = [i for i, s in enumerate(eqn.params["slice_sizes"]) if s != table[i]]
     kept = tuple(i for i in range(len(table)) if i not in indexed)
+    # A gather has one array of indices, a dynamic slice a scalar for each axis.
+    activation = 1 if eqn.primitive.name == "gather" else 1 + indexed[0]
     return Presentation(
         eqn=eqn,
         kind="lookup",
         weight=0,
+        activation=activation,
         batch=(),
         k=_prod(table, indexed),
         n=_prod(table, kept),
-        x_shape=indices,
+        x_shape=eqn.invars[activation].aval.shape,
         y_shape=eqn.outvars[0].aval.shape,
         w_permutation=(*indexed, *kept),
         contract=(),
         macs=0,
     )
-
-
-def _stored_rows(eqn, table, operands) -> jax.Array:
-    """A look-up that decodes only the rows it needs."""
-    sizes = tuple(eqn.params["slice_sizes"])
-    # `table` is the [rows, n] view; bring it back to the operand's axes first.
-    shape = eqn.invars[0].aval.shape
-    indexed = [i for i, s in enumerate(sizes) if s != shape[i]]
-    order = (*indexed, *(i for i in range(len(shape)) if i not in indexed))
-    whole = table.reshape([shape[i] for i in order])
-    whole = None if whole is None else whole.transpose(_inverse(order))
-    if whole is None:
-        values = (table.decode().reshape([shape[i] for i in order]),)
-        dense = lax.transpose(values[0], _inverse(order))
-        return compat.bind(eqn, [dense, *operands[1:]])[0]
-    rows = take_rows(eqn, whole, operands)
-    if rows is None:
-        return compat.bind(eqn, [whole.decode(), *operands[1:]])[0]
-    return rows
-
-
-def take_rows(eqn, table, operands) -> Any:
-    """A gather or dynamic slice of a stored weight along one axis, or ``None``.
-
-    Returns a dense array for rows of a table; used with `stack_take` for stacks.
-    """
-    taken = stack_take(eqn, table, operands)
-    if taken is None:
-        return None
-    stored, valid = taken
-    y = stored.decode()
-    if valid is not None:
-        fill = jnp.nan if jnp.issubdtype(y.dtype, jnp.inexact) else 0
-        y = jnp.where(valid, y, jnp.asarray(fill, y.dtype))
-    return y
-
-
-def stack_take(eqn, weight, operands):
-    """``(stored weight, validity mask or None)`` after an indexing equation."""
-    shape, sizes = weight.shape, tuple(eqn.params["slice_sizes"])
-    out_shape = eqn.outvars[0].aval.shape
-    cut = [i for i, s in enumerate(sizes) if s != shape[i]]
-    if len(cut) != 1 or not weight.can_index(cut[0]):
-        return None
-    (axis,) = cut
-    if eqn.primitive.name == "dynamic_slice":
-        start = jnp.clip(operands[1 + axis], 0, shape[axis] - sizes[axis])
-        rows = start + jnp.arange(sizes[axis], dtype=start.dtype)
-        return _or_none(weight.take(rows, axis), None)
-    numbers = eqn.params["dimension_numbers"]
-    if (
-        tuple(numbers.collapsed_slice_dims) != (axis,)
-        or tuple(numbers.start_index_map) != (axis,)
-        or getattr(numbers, "operand_batching_dims", ())
-    ):
-        return None
-    index = operands[1][..., 0]
-    mode = eqn.params["mode"]
-    valid = None
-    if mode == lax.GatherScatterMode.FILL_OR_DROP:
-        inside = (index >= 0) & (index < shape[axis])
-        valid = jnp.broadcast_to(
-            jnp.expand_dims(inside, tuple(numbers.offset_dims)), out_shape
-        )
-    taken = weight.take(jnp.clip(index, 0, shape[axis] - 1), axis)
-    if taken is None:
-        return None
-    # `take` leaves the index axes where the axis was; the equation wants them
-    # everywhere but at offset_dims.
-    rank, spread = index.ndim, len(out_shape)
-    batch = [i for i in range(spread) if i not in numbers.offset_dims]
-    source: list[int] = [0] * spread
-    for position, i in enumerate(batch):
-        source[i] = axis + position
-    kept = [i for i in range(spread) if not axis <= i < axis + rank]
-    for position, i in enumerate(numbers.offset_dims):
-        source[i] = kept[position]
-    return _or_none(taken.transpose(source), valid)
-
-
-def _or_none(stored, valid):
-    return None if stored is None else (stored, valid)
-
-
-def _inverse(permutation: Sequence[int]) -> tuple[int, ...]:
-    inverse = [0] * len(permutation)
-    for i, p in enumerate(permutation):
-        inverse[p] = i
-    return tuple(inverse)
 
 
 def _prod(shape, axes) -> int:

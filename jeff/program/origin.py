@@ -3,6 +3,9 @@
 An `Origin` follows one leaf through casts, reshapes, transposes and slices, and keeps
 for every axis of the value which axes of the leaf it is made of. That is how a site
 knows, without being told, which axes of the stored leaf are contracted.
+
+An axis is a row-major list of *atoms*, factors of the leaf's axes: ``reshape`` regroups
+the list, ``transpose`` permutes the axes, a slice shortens an atom.
 """
 
 import dataclasses
@@ -37,8 +40,14 @@ class Origin:
       impure: Whether something that depends on the program's inputs was mixed in
         (a sampled mask, say); a pure weight wins over it when both meet.
       broadcast: Whether the value repeats the leaf along an axis.
-      parts: For kernels concatenated into one (q, k and v, say): the origin of each,
-        and the axis they lie along.
+      parts: For kernels concatenated into one (q, k and v, say): the origin of each.
+
+    Examples:
+      >>> kernel = leaf("q.kernel", (8, 12)).reshape((8, 3, 4)).transpose((1, 0, 2))
+      >>> kernel.axes[0], kernel.axes[2]
+      ((Atom(axis=1, size=3),), (Atom(axis=1, size=4),))
+      >>> kernel.scanned(loop=(0,)).stack  # a loop over the heads
+      (1,)
     """
 
     leaves: tuple[str, ...] = ()
@@ -61,7 +70,14 @@ class Origin:
         return len(self.leaves) == 1 and not self.derived
 
     def transpose(self, permutation: Sequence[int]) -> "Origin":
-        """The origin after a transpose."""
+        """The origin after a transpose.
+
+        Args:
+          permutation: Old axis of every new axis.
+
+        Returns:
+          The origin with its axes, or those of its parts, permuted.
+        """
         if self.parts:
             parts = tuple(p.transpose(permutation) for p in self.parts)
             return dataclasses.replace(self, parts=parts)
@@ -70,14 +86,35 @@ class Origin:
         return dataclasses.replace(self, axes=tuple(self.axes[i] for i in permutation))
 
     def reshape(self, shape: Sequence[int]) -> "Origin":
-        """The origin after a reshape; derived if the axes cannot be followed."""
+        """The origin after a reshape.
+
+        Args:
+          shape: The new shape.
+
+        Returns:
+          The origin with its atoms regrouped; derived if an atom would be torn.
+
+        Examples:
+          >>> leaf("w", (4, 6)).reshape((2, 12)).axes
+          ((Atom(axis=0, size=2),), (Atom(axis=0, size=2), Atom(axis=1, size=6)))
+          >>> leaf("w", (4, 6)).reshape((3, 8)).derived
+          True
+        """
         if self.derived or not self.leaves:
             return self.as_derived() if self.parts else self
         axes = _regroup([a for axis in self.axes for a in axis], shape)
         return self.as_derived() if axes is None else self.with_axes(axes)
 
     def slice(self, starts: Sequence[int], limits: Sequence[int]) -> "Origin":
-        """The origin after a static slice of unit stride."""
+        """The origin after a static slice of unit stride.
+
+        Args:
+          starts: First entry along every axis.
+          limits: Entry after the last along every axis.
+
+        Returns:
+          The origin of the part; derived if an axis of several atoms is cut.
+        """
         if self.derived or not self.leaves:
             return dataclasses.replace(self, parts=())
         axes = list(self.axes)
@@ -91,7 +128,14 @@ class Origin:
         return self.with_axes(tuple(axes))
 
     def drop(self, axes: Sequence[int]) -> "Origin":
-        """The origin after squeezing axes of size 1."""
+        """The origin after squeezing axes of size 1.
+
+        Args:
+          axes: The axes that go.
+
+        Returns:
+          The origin without them.
+        """
         if self.derived or not self.leaves:
             return dataclasses.replace(self, parts=())
         kept = tuple(a for i, a in enumerate(self.axes) if i not in set(axes))
@@ -100,7 +144,16 @@ class Origin:
     def broadcast_in_dim(
         self, old: Sequence[int], shape: Sequence[int], dimensions: Sequence[int]
     ) -> "Origin":
-        """The origin after ``broadcast_in_dim``; new axes hold no atoms of the leaf."""
+        """The origin after ``broadcast_in_dim``.
+
+        Args:
+          old: Shape before.
+          shape: Shape after.
+          dimensions: New axis of every old axis.
+
+        Returns:
+          The origin; axes that are new or repeated hold none of the leaf.
+        """
         if self.derived or not self.leaves:
             return dataclasses.replace(self, parts=())
         axes: list[tuple[Atom, ...]] = [
@@ -115,7 +168,14 @@ class Origin:
         )
 
     def scanned(self, loop: tuple[int, ...]) -> "Origin":
-        """The origin of one iteration's slice along the first axis."""
+        """The origin of one iteration's slice along the first axis.
+
+        Args:
+          loop: Path of the loop.
+
+        Returns:
+          The origin of an entry, the first axis among its stack axes.
+        """
         if not self.leaves:
             return dataclasses.replace(self, parts=())
         loops = (*self.loops, loop)
@@ -138,6 +198,13 @@ class Origin:
 def leaf(name: str, shape: Sequence[int]) -> Origin:
     """The origin of a parameter leaf itself.
 
+    Args:
+      name: Its name.
+      shape: Its shape.
+
+    Returns:
+      An origin whose axes are those of the leaf.
+
     Examples:
       >>> leaf("w", (2, 3)).transpose((1, 0)).axes
       ((Atom(axis=1, size=3),), (Atom(axis=0, size=2),))
@@ -153,7 +220,12 @@ def constant() -> Origin:
 def derive(origins: Sequence["Origin | None"]) -> "Origin | None":
     """The origin of a value computed from several.
 
-    ``None`` (an activation) makes the result an activation; constants stay constant.
+    Args:
+      origins: The origin of each; ``None`` for an activation.
+
+    Returns:
+      ``None`` if one of them is an activation; a derived origin with all their leaves;
+      a constant if they have none.
 
     Examples:
       >>> derive([leaf("a", (2,)), leaf("b", (2,))]).leaves
@@ -178,7 +250,20 @@ def derive(origins: Sequence["Origin | None"]) -> "Origin | None":
 
 
 def concatenate(origins: Sequence["Origin | None"]) -> "Origin | None":
-    """The origin of several kernels laid side by side: derived, but with its parts."""
+    """The origin of several kernels laid side by side.
+
+    Args:
+      origins: The origin of each.
+
+    Returns:
+      A derived origin, with its parts if each is a view of a leaf; ``None`` if one of
+      them is an activation.
+
+    Examples:
+      >>> fused = concatenate([leaf("q", (4, 8)), leaf("k", (4, 2))])
+      >>> fused.derived, [part.leaves for part in fused.parts]
+      (True, [('q',), ('k',)])
+    """
     mixed = derive(origins)
     if mixed is None or not all(o is not None and o.is_view for o in origins):
         return mixed

@@ -7,12 +7,12 @@ from typing import Any
 import jax
 
 from jeff import base
-from jeff.program import compat, trace, walk
+from jeff.program import evaluation, graph, trace
 from jeff.program.origin import Atom
 from jeff.program.rewrite import Run, Scope
 from jeff.program.sites import Found
 
-__all__ = ["Piece", "make_piece"]
+__all__ = ["Piece", "entry_weights", "make_piece"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,15 +30,27 @@ class Piece:
       weights: Parameter leaves (slices of them inside a scan) it uses, by leaf.
       side: Other values it needs: masks, rotary tables, residual branches.
       steps: The steps it runs, in order.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from jeff.program.cut import cut
+      >>> def mlp(p, x):
+      ...     return jnp.cos(x @ p["up"]) @ p["down"]
+      >>> params, x = {"up": jnp.eye(2), "down": jnp.eye(2)}, jnp.zeros(2)
+      >>> piece = cut(mlp, "down", "down").at(params, x).piece
+      >>> piece.sites(), list(piece.weights)
+      (('down',), ['down'])
+      >>> print(piece({"down": 3 * jnp.eye(2)}, [jnp.ones(2)])[0])
+      [3. 3.]
     """
 
     found: Found
-    frame: walk.Frame
-    start: tuple[walk.Value, ...]
-    stop: tuple[walk.Value, ...]
-    weights: Mapping[str, walk.Value]
-    side: tuple[walk.Value, ...]
-    steps: tuple[walk.Step, ...]
+    frame: graph.Frame
+    start: tuple[graph.Value, ...]
+    stop: tuple[graph.Value, ...]
+    weights: Mapping[str, graph.Value]
+    side: tuple[graph.Value, ...]
+    steps: tuple[graph.Step, ...]
 
     def __call__(
         self,
@@ -75,20 +87,24 @@ class Piece:
                 _bind_input(env, value, array, f"{label}[{i}]")
         run = Run(tuple(rules), found=self.found)
         scope = Scope((0,) * len(self.frame.loops), {})
-        run_steps(run, self.steps, env, scope)
-        return tuple(_dense(read(env, v)) for v in self.stop)
+        evaluation.run_steps(run, self.steps, env, scope)
+        return tuple(evaluation.dense(evaluation.read(env, v)) for v in self.stop)
 
     def sites(self) -> tuple[str, ...]:
-        """Names of the sites inside, in program order."""
+        """Names of the sites inside.
+
+        Returns:
+          The names, in program order.
+        """
         at = self.found.by_path
         return tuple(at[s.path][0].name for s in self.steps if s.path in at)
 
 
 def make_piece(
     found: Found,
-    frame: walk.Frame,
-    start: Sequence[walk.Value],
-    stop: Sequence[walk.Value],
+    frame: graph.Frame,
+    start: Sequence[graph.Value],
+    stop: Sequence[graph.Value],
     *,
     deep: bool = False,
 ) -> Piece:
@@ -97,14 +113,24 @@ def make_piece(
     Whatever `stop` needs that does not depend on `start` becomes a weight (a
     parameter leaf or an entry of its stack, else unchanged), a side input (an
     activation), or is computed inside (what depends on parameters and constants
-    only). With `deep`, everything that can be computed
-    from the inputs of the frame is computed inside, and only those are side inputs.
+    only).
+
+    Args:
+      found: The program.
+      frame: The frame.
+      start: Values of it to start from.
+      stop: Values of it to end with.
+      deep: Whether to compute inside everything that can be computed from the inputs
+        of the frame, so that only those are side inputs.
+
+    Returns:
+      The piece.
     """
     begun = {v.number for v in start}
     depends = _dependents(frame, begun)
     steps: set[int] = set()
-    weights: dict[str, walk.Value] = {}
-    side: dict[int, walk.Value] = {}
+    weights: dict[str, graph.Value] = {}
+    side: dict[int, graph.Value] = {}
     queue, seen = list(stop), set()
     while queue:
         value = queue.pop()
@@ -136,7 +162,7 @@ def make_piece(
     )
 
 
-def _whole_leaf(found: Found, value: walk.Value) -> str | None:
+def _whole_leaf(found: Found, value: graph.Value) -> str | None:
     """The leaf a value is, as a whole or as one entry of its stack, axes in order."""
     origin = value.origin
     if origin is None or not origin.is_view:
@@ -148,138 +174,12 @@ def _whole_leaf(found: Found, value: walk.Value) -> str | None:
     return name if list(origin.axes) == plain else None
 
 
-def _dependents(frame: walk.Frame, begun: set[int]) -> set[int]:
+def _dependents(frame: graph.Frame, begun: set[int]) -> set[int]:
     depends = set(begun)
     for step in frame.steps:
         if any(v.number in depends for v in step.inputs):
             depends.update(v.number for v in step.outputs)
     return depends
-
-
-def evaluate(
-    found: Found,
-    frame: walk.Frame,
-    wanted: Sequence[walk.Value],
-    env: dict[int, Any],
-    scope: Scope | None = None,
-) -> list[Any]:
-    """Computes `wanted` from what `env` holds, running no step that is not needed."""
-    needed: set[int] = set()
-    queue, seen = list(wanted), set()
-    while queue:
-        value = queue.pop()
-        if value.number in env or value.number in seen or value.literal is not None:
-            continue
-        seen.add(value.number)
-        value = frame.first.get(value.number, value)
-        if value.step is None:
-            raise ValueError(f"{value} is not available here")
-        needed.add(id(value.step))
-        queue.extend(value.step.inputs)
-    steps = [s for s in frame.steps if id(s) in needed]
-    run = Run(found=found)
-    run_steps(run, steps, env, scope or Scope((0,) * len(frame.loops), {}))
-    return [read(env, v) for v in wanted]
-
-
-def run_steps(run: Run, steps: Sequence[walk.Step], env: dict[int, Any], scope) -> None:
-    """Runs steps one after another in `env` (values by number)."""
-    for step in steps:
-        operands = [read(env, v) for v in step.inputs]
-        outs, _ = run.equation(step.eqn, operands, step.path, scope)
-        for value, out in zip(step.outputs, outs, strict=True):
-            env.setdefault(value.number, out)
-
-
-def read(env: Mapping[int, Any], value: walk.Value) -> Any:
-    """The value's array: a literal, or from `env`."""
-    return value.literal if value.number not in env else env[value.number]
-
-
-def frames_around(frame: walk.Frame) -> list[walk.Frame]:
-    """The frames from the whole program to `frame`.
-
-    Raises:
-      NotImplementedError: If one of them is a while loop, a branch or a shard_map.
-    """
-    chain: list[walk.Frame] = []
-    at: walk.Frame | None = frame
-    while at is not None:
-        chain.insert(0, at)
-        at = at.parent
-    for inner in chain[1:]:
-        if inner.kind != "scan":
-            raise NotImplementedError(
-                f"cannot cut inside a {inner.kind}: only whole programs and scan bodies"
-            )
-    return chain
-
-
-def capture(
-    found: Found, frame: walk.Frame, wanted: Sequence[walk.Value], values: Sequence[Any]
-) -> list[Any]:
-    """Values in the middle of a program, with one leading axis per loop around.
-
-    Args:
-      found: The program.
-      frame: The frame the wanted values live in.
-      wanted: The values.
-      values: Flat inputs of the program.
-    """
-    chain = frames_around(frame)
-    env: dict[int, Any] = {}
-    for value, array in zip(chain[0].inputs, values, strict=True):
-        env[value.number] = array
-    _consts(found, env)
-    return _capture(found, chain, wanted, env, ())
-
-
-def _consts(found: Found, env: dict[int, Any]) -> None:
-    jaxpr = found.traced.jaxpr
-    values = found.program.consts
-    for value, array in zip(values, compat.consts_of(jaxpr), strict=True):
-        env[value.number] = array
-
-
-def _capture(found, chain, wanted, env, iterations) -> list[Any]:
-    frame, rest = chain[0], chain[1:]
-    scope = Scope(iterations, {})
-    if not rest:
-        return [_dense(v) for v in evaluate(found, frame, wanted, env, scope)]
-    child = rest[0]
-    step = child.step
-    operands = evaluate(found, frame, step.inputs, env, scope)
-    first, stop = child.num_consts, child.num_consts + child.num_carry
-    env = {**env, **{v.number: a for v, a in zip(step.inputs, operands, strict=True)}}
-
-    def body(carry, slices):
-        i, xs = slices
-        local = dict(env)
-        for value, array in zip(child.inputs[first:stop], carry, strict=True):
-            local[value.number] = array
-        for value, array in zip(child.inputs[stop:], xs, strict=True):
-            local[value.number] = array
-        inner = _capture(found, rest, wanted, dict(local), (*iterations, i))
-        outs = evaluate(
-            found,
-            child,
-            child.outputs[: child.num_carry],
-            local,
-            Scope((*iterations, i), {}),
-        )
-        return [_dense(v) for v in outs], inner
-
-    params = step.eqn.params
-    carry = [_dense(v) for v in operands[first:stop]]
-    xs = [
-        v if not base.is_stored(v) or v.can_index(0) else v.decode()
-        for v in operands[stop:]
-    ]
-    steps = jax.numpy.arange(params["length"])
-    _, inner = jax.lax.scan(
-        body, carry, (steps, xs), length=params["length"], reverse=params["reverse"]
-    )
-    return inner
 
 
 def entry_weights(
@@ -295,27 +195,32 @@ def entry_weights(
 
     Returns:
       A value per name in ``piece.weights``; one iteration's slices inside a scan.
+
+    Raises:
+      ValueError: If `params` has not the leaves the program was traced with, or
+        `index` not one entry per loop.
     """
     leaves = trace.check_params(found.traced, params)
     env: dict[int, Any] = {v.number: leaves[n] for n, v in found.program.leaves.items()}
     frames = piece.frame.loops
     if len(index) != len(frames):
         raise ValueError(f"index has {len(index)} entries for {len(frames)} loops")
-    _consts(found, env)
+    evaluation.constants(found, env)
     for frame, i in zip(frames, index, strict=True):
         step, stop = frame.step, frame.num_consts + frame.num_carry
         assert step is not None
         for outer, inner in zip(step.inputs[stop:], frame.inputs[stop:], strict=True):
             if outer.is_weight:
                 assert frame.parent is not None
-                (array,) = evaluate(found, frame.parent, [outer], env)
-                env[inner.number] = slice_stack(array, i)
+                (array,) = evaluation.evaluate(found, frame.parent, [outer], env)
+                env[inner.number] = _entry(array, i)
     return {
-        n: evaluate(found, piece.frame, [v], env)[0] for n, v in piece.weights.items()
+        n: evaluation.evaluate(found, piece.frame, [v], env)[0]
+        for n, v in piece.weights.items()
     }
 
 
-def slice_stack(array: Any, i: int) -> Any:
+def _entry(array: Any, i: int) -> Any:
     """Entry `i` of a stack, stored or dense."""
     if base.is_stored(array):
         if not array.can_index(0):
@@ -329,7 +234,3 @@ def _bind_input(env, value, array, label) -> None:
     if shape != value.aval.shape:
         raise ValueError(f"{label} has shape {shape}, expected {value.aval.shape}")
     env[value.number] = array
-
-
-def _dense(value):
-    return value.decode() if base.is_stored(value) else value

@@ -15,6 +15,12 @@ def sequence_stacks(found: Found) -> list[Stack]:
     """Runs of structurally equal sub-programs around sites, in program order.
 
     The longest run is taken first, then the longest before and after it.
+
+    Args:
+      found: The program; only steps outside of loops are looked at.
+
+    Returns:
+      A stack per run; none if nothing is repeated.
     """
     steps = found.program.frame.steps
     at = [i for i, s in enumerate(steps) if s.path in found.by_path]
@@ -53,6 +59,13 @@ def _longest_run(found: Found, at: Sequence[int]) -> tuple[int, int, Stack] | No
 
 def named_stack(found: Found, names: Sequence[str]) -> Stack:
     """The stack whose blocks begin with the sites called `names`.
+
+    Args:
+      found: The program.
+      names: Name of the first site of every block, in program order.
+
+    Returns:
+      The stack.
 
     Raises:
       ValueError: If a name is not a site outside of loops, or blocks are not equal.

@@ -1,14 +1,19 @@
-"""Rewriting: the same program with a rule applied wherever a weight is used."""
+"""Rewriting: the same program with a rule applied wherever a weight is used.
+
+References:
+  Interpreting a jaxpr to change what a program does:
+  https://docs.jax.dev/en/latest/notebooks/Writing_custom_interpreters_in_Jax.html.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jeff import base
-from jeff.program import compat, control, operation, trace
+from jeff.program import compat, control, stored_view, trace
+from jeff.program.rules import chain
 from jeff.program.sites import find
 
 __all__ = ["Rewritten", "rewrite"]
@@ -29,7 +34,9 @@ def rewrite(apply: Callable[..., Any], *rules: base.Rule) -> "Rewritten":
 
     Returns:
       A function of the same signature; ``.notes(params, *inputs)`` tells which stored
-      weights were decoded and where a rule could not be applied.
+      weights were decoded and where a rule could not be applied. When it runs and a
+      rule returns no array, or one of another shape or kind of dtype than the site's
+      output, it raises an error that names the rule and the site.
 
     Raises:
       TypeError: If a rule is not callable.
@@ -74,7 +81,17 @@ class Rewritten:
     def run(
         self, run: "Run", params: Any, inputs: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
-        """Runs with other hooks; returns the output and what the taps emitted."""
+        """Runs with other hooks.
+
+        Args:
+          run: The hooks.
+          params: Params tree; leaves may be stored.
+          inputs: Inputs of the program.
+          kwargs: Keyword inputs.
+
+        Returns:
+          ``(out, taps)``: the output, and by site's name what its tap emitted.
+        """
         traced = self.tracer.trace(params, inputs, kwargs)
         run.found = find(traced)
         values = trace.program_inputs(params, inputs, kwargs)
@@ -94,6 +111,14 @@ class Rewritten:
           One line per stored weight decoded other than by its site's rule, and per
           place a rule could not reach or a weight could not be followed to. Nothing
           is computed.
+
+        Examples:
+          >>> import jax.numpy as jnp
+          >>> from jeff.quantize import QuantConfig, quantize
+          >>> w = quantize(jnp.ones((8, 4)), QuantConfig(bits=4, group_size=8))
+          >>> masked = rewrite(lambda p, x, mask: x @ (p["w"] * mask))
+          >>> masked.notes({"w": w}, jnp.ones((1, 8)), jnp.ones((8, 4)))
+          ('a stored weight of 8x4 is decoded at mul',)
         """
         run = Run(self.rules)
         jax.eval_shape(
@@ -127,13 +152,32 @@ class Run:
         return bool(self.rules) or self.tap is not None or self.attach is not None
 
     def program(self, jaxpr, values, feeds=None) -> tuple[list[Any], dict[str, Any]]:
-        """Runs the whole program on flat values."""
+        """Runs the whole program.
+
+        Args:
+          jaxpr: The traced program.
+          values: A value per input; weights may be stored.
+          feeds: Side inputs of sites, by name.
+
+        Returns:
+          ``(outputs, emitted)``: dense outputs, and by site what its tap emitted.
+        """
         scope = Scope((), feeds or {})
         outs, emitted = self.jaxpr(jaxpr, values, (), scope)
         return [v.decode() if base.is_stored(v) else v for v in outs], emitted
 
     def jaxpr(self, closed, values, path, scope) -> tuple[list[Any], dict[str, Any]]:
-        """Runs a (sub-)program; returns its outputs and what its sites emitted."""
+        """Runs a program or sub-program, equation by equation.
+
+        Args:
+          closed: The program, closed or open.
+          values: A value per input.
+          path: Where it stands.
+          scope: Iterations of the loops around it, and feeds.
+
+        Returns:
+          ``(outputs, emitted)``; an output may still be stored.
+        """
         jaxpr = compat.open_jaxpr(closed)
         env: dict[Any, Any] = dict(
             zip(jaxpr.constvars, compat.consts_of(closed), strict=True)
@@ -152,7 +196,10 @@ class Run:
         return [read(a) for a in jaxpr.outvars], emitted
 
     def equation(self, eqn, operands, path, scope):
-        """Runs one equation: a site, something with sites inside, or anything else."""
+        """Runs one equation: a site, something with sites inside, or anything else.
+
+        What is neither is bound again as it is, with its own derivative.
+        """
         stored = any(base.is_stored(v) for v in operands)
         if path in self.found.by_path and (self.hooked or stored):
             return self.site(eqn, operands, path, scope)
@@ -161,8 +208,10 @@ class Run:
         if stored and eqn.primitive.name in compat.CALLS:
             return control.descend(self, eqn, operands, path, scope)
         if stored:
-            outs = _stored_view(eqn, operands)
+            outs = stored_view.moved(eqn, operands)
             if outs is not None:
+                if not any(base.is_stored(v) for v in outs):
+                    self.note_filled(outs[0].shape)
                 return outs, {}
             operands = self.decode_all(operands, eqn.primitive.name)
         return compat.bind(eqn, operands), {}
@@ -176,13 +225,14 @@ class Run:
             for i, v in enumerate(operands)
         ]
         w = view.w_view(values[view.weight])
-        x = view.x_view(values[_input_position(eqn, view)])
+        x = view.x_view(values[view.activation])
 
         def original(x, w):
             return view.run(values, x, w)
 
-        y = self.apply_rules(site, original, x, w)
-        y = _checked(site, y, view, eqn.outvars[0].aval)
+        dtype = eqn.outvars[0].aval.dtype
+        op = chain(self.rules, site, original, shape=view.y_shape, dtype=dtype)
+        y = op(x, w)
         if self.attach is not None and site.name in scope.feeds:
             y = self.attach(y, scope.feeds[site.name])
         emitted = {}
@@ -192,20 +242,28 @@ class Run:
                 emitted[site.name] = value
         return [view.y_restore(y)], emitted
 
-    def apply_rules(self, site, original, x, w):
-        """The chain of rules: each one's `op` runs the rest."""
-        op = original
-        for rule in reversed(self.rules):
-            op = _link(rule, site, op)
-        return op(x, w)
+    def note_filled(self, shape):
+        """Notes entries of a stored weight that had to be decoded where taken."""
+        self.notes.append(
+            f"entries of a stored weight, {_sizes(shape)}, are decoded where they are "
+            "taken: those out of bounds are filled"
+        )
 
     def decode_all(self, operands, reason) -> list[Any]:
-        """Operands with stored weights decoded, and a note of why."""
+        """Operands with stored weights decoded, and a note of why.
+
+        Args:
+          operands: Values, stored weights among them.
+          reason: What they are decoded at.
+
+        Returns:
+          The values, all dense.
+        """
         out = []
         for v in operands:
             if base.is_stored(v):
-                shape = "x".join(map(str, v.shape))
-                self.notes.append(f"a stored weight of {shape} is decoded at {reason}")
+                text = f"a stored weight of {_sizes(v.shape)} is decoded at {reason}"
+                self.notes.append(text)
                 v = v.decode()
             out.append(v)
         return out
@@ -224,71 +282,17 @@ class Scope:
     feeds: Mapping[str, Any]
 
     def inner(self, iteration: Any, feeds: Mapping[str, Any]) -> "Scope":
-        """The scope one loop further in."""
+        """The scope one loop further in.
+
+        Args:
+          iteration: Iteration of that loop.
+          feeds: Feeds of the sites inside it, its slices.
+
+        Returns:
+          The scope.
+        """
         return Scope((*self.iterations, iteration), {**self.feeds, **feeds})
 
 
-def _link(rule, site, op):
-    return lambda x, w: rule(site, op, x, w)
-
-
-def _input_position(eqn, view) -> int:
-    if view.kind != "lookup":
-        return 1 - view.weight
-    if eqn.primitive.name == "gather":
-        return 1
-    table, sizes = eqn.invars[0].aval.shape, eqn.params["slice_sizes"]
-    return 1 + next(i for i, s in enumerate(sizes) if s != table[i])
-
-
-def _checked(site, y, view, aval):
-    """The rule's output in the equation's dtype; a wrong shape is named early."""
-    y = jnp.asarray(y)
-    if y.shape != view.y_shape:
-        raise ValueError(
-            f"the rule at site {site.name!r} returned shape {y.shape}, "
-            f"expected {view.y_shape}"
-        )
-    return y if y.dtype == aval.dtype else y.astype(aval.dtype)
-
-
-def _stored_view(eqn, operands) -> list[Any] | None:
-    """Equations that only move a stored weight keep it stored; ``None``: decode."""
-    name, params = eqn.primitive.name, eqn.params
-    w = operands[0]
-    if name == "optimization_barrier":
-        return list(jax.lax.optimization_barrier(tuple(operands)))
-    if not base.is_stored(w):
-        return None
-    shape = eqn.outvars[0].aval.shape
-    out: Any = None
-    if name in ("copy", "copy_p"):
-        out = w
-    elif name == "stop_gradient":
-        out = jax.lax.stop_gradient(w)
-    elif name == "convert_element_type":
-        out = w.astype(params["new_dtype"])
-    elif name == "transpose":
-        out = w.transpose(params["permutation"])
-    elif name in ("reshape", "squeeze", "expand_dims"):
-        out = w.reshape(shape)
-    elif name == "broadcast_in_dim" and len(operands) == 1:
-        out = w.reshape(shape) if w.size == eqn.outvars[0].aval.size else None
-    elif name == "slice" and not any(s != 1 for s in params["strides"] or ()):
-        out = w.slice(params["start_indices"], params["limit_indices"])
-    elif name == "split":
-        return _stored_split(eqn, w)
-    elif name in ("dynamic_slice", "gather"):
-        taken = operation.stack_take(eqn, w, operands)
-        out = taken[0] if taken is not None and taken[1] is None else None
-    return None if out is None else [out]
-
-
-def _stored_split(eqn, w) -> list[Any] | None:
-    axis, start, parts = eqn.params["axis"], 0, []
-    for size in eqn.params["sizes"]:
-        starts, limits = [0] * w.ndim, list(w.shape)
-        starts[axis], limits[axis] = start, start + size
-        parts.append(w.slice(starts, limits))
-        start += size
-    return None if any(p is None for p in parts) else parts
+def _sizes(shape) -> str:
+    return "x".join(map(str, shape))

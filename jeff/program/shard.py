@@ -3,6 +3,10 @@
 A stored weight enters sharded like the dense one it stands for if each device then
 holds a whole number of packed words and scale groups: its arrays have the axes of the
 dense weight, so the dense weight's partition fits them too.
+
+References:
+  ``jax.shard_map`` and partitions,
+  https://docs.jax.dev/en/latest/notebooks/shard_map.html.
 """
 
 import math

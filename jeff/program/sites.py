@@ -1,222 +1,18 @@
-"""Sites: the places where a parameter leaf meets an activation."""
+"""Finding the sites of a program."""
 
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 from jax.core import Tracer
 
-from jeff import prng, tree
 from jeff.program import operation, trace, walk
+from jeff.program.presentation import Presentation
+from jeff.program.site import Part, Site, Sites
 from jeff.program.uses import Uses
 
-__all__ = ["Part", "Site", "Sites", "find", "sites"]
-
-
-class Part(NamedTuple):
-    """How one leaf enters a site's weight.
-
-    Attributes:
-      leaf: Path of the leaf.
-      contract_axes: Axes of the leaf that are contracted; the entry axes of a row
-        for a look-up.
-      stack_axes: Axes of the leaf along which loops or experts take one entry.
-    """
-
-    leaf: str
-    contract_axes: tuple[int, ...]
-    stack_axes: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Site:
-    """One equation in which a parameter leaf is multiplied, convolved or looked up.
-
-    A site presents itself as ``[..., K] x [K, N]`` (plus leading batch axes for
-    experts), whatever the dimension numbers of the equation.
-
-    Attributes:
-      name: Unique name: the leaf's path, with ``@1``, ``@2`` ... for further uses.
-      leaf: Path of the (first) leaf.
-      leaves: Paths of all leaves in the weight; several only if `derived`.
-      kind: ``"dot"``, ``"ragged_dot"``, ``"conv"`` or ``"lookup"``.
-      use: Which use of the leaf this is, counted in program order; traced inside a
-        rewritten loop that uses one weight again and again.
-      derived: Whether the weight is computed from its leaves (LoRA, mask, norm).
-      shape: Shape of the weight in the view, ``(*batch, K, N)``.
-      x_shape: Shape of the activation a rule sees.
-      y_shape: Shape of the output a rule returns.
-      dtype: Dtype of the output.
-      weight_dtype: Dtype of the weight operand.
-      parts: The leaves whose axes can be followed into the weight: one, or several
-        for kernels laid side by side; none for a weight that is computed.
-      trips: Iterations of the loops around it, outermost first; ``None`` unknown.
-      macs: Multiply-accumulates of one run of the program (of one iteration per
-        loop whose length is unknown).
-      nbytes: Bytes of the weight operand, dense.
-      input_id: Sites with equal ids multiply the same activation.
-      producer: What computes the input: a site's name, ``"leaf:NAME"`` of an
-        elementwise parameter such as a norm's scale, or a primitive's name.
-      custom: Whether it lies inside a function with its own derivative.
-      path: Where the equation stands in the nested program.
-      strides: Per loop around it, how many uses of the leaf one iteration makes
-        (negative if the loop runs backwards); 0 where the loop steps through a stack
-        of weights.
-      index: Iteration of each loop that steps through the stack; traced in a rule.
-    """
-
-    name: str
-    leaf: str
-    leaves: tuple[str, ...]
-    kind: str
-    use: Any
-    derived: bool
-    shape: tuple[int, ...]
-    x_shape: tuple[int, ...]
-    y_shape: tuple[int, ...]
-    dtype: Any
-    weight_dtype: Any
-    parts: tuple[Part, ...]
-    trips: tuple[int | None, ...]
-    macs: int
-    nbytes: int
-    input_id: int
-    producer: str
-    custom: bool
-    path: tuple[int, ...]
-    strides: tuple[int, ...] = ()
-    index: tuple[Any, ...] = ()
-
-    def key(self, key: jax.Array) -> jax.Array:
-        """A key of this site alone: by name, place in the stack, and use.
-
-        A draw is the same whether the layers are scanned or written out, and does
-        not depend on which other sites exist.
-
-        Args:
-          key: Any JAX key.
-
-        Returns:
-          A key folded with the leaf's name, its layer numbers (or the loop index)
-          and the number of the use.
-        """
-        name, numbers = tree.split_indices(self.leaf)
-        name = name.replace("#.", "").replace(".#", "")
-        return prng.named_key(key, name, *self.index, *numbers, self.use)
-
-    @property
-    def contract_axes(self) -> tuple[int, ...]:
-        """Contracted axes of the leaf (of the first part)."""
-        return self.parts[0].contract_axes if self.parts else ()
-
-    @property
-    def stack_axes(self) -> tuple[int, ...]:
-        """Stack axes of the leaf (of the first part)."""
-        return self.parts[0].stack_axes if self.parts else ()
-
-    def at(self, iterations: tuple[Any, ...]) -> "Site":
-        """The site in one iteration (traced or not) of the loops around it."""
-        index, use = [], self.use
-        for i, stride in zip(iterations, self.strides, strict=True):
-            if stride:
-                use = use + i * stride
-            else:
-                index.append(i)
-        return dataclasses.replace(self, index=tuple(index), use=use)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The site as plain data, for JSON."""
-        data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        data["dtype"] = jnp.dtype(self.dtype).name
-        data["weight_dtype"] = jnp.dtype(self.weight_dtype).name
-        del data["index"], data["path"], data["strides"]
-        data["parts"] = [p._asdict() for p in self.parts]
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in data.items()}
-
-
-class Sites(tuple[Site, ...]):
-    """The sites of a program, in program order; prints as a table.
-
-    Attributes:
-      constants: Shapes of arrays captured in a closure and used like weights.
-      unused: Leaves that reach neither a site nor any other equation.
-      elementwise: Leaves used, but at no site (biases, norms).
-      opaque: Equations that take a weight but cannot be looked into, and weights
-        that a loop carries and changes.
-    """
-
-    constants: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()
-    elementwise: tuple[str, ...] = ()
-    opaque: tuple[str, ...] = ()
-
-    def named(self, name: str) -> Site:
-        """The site called `name`.
-
-        Raises:
-          ValueError: If there is none; the message lists near names.
-        """
-        for site in self:
-            if site.name == name:
-                return site
-        import difflib
-
-        names = [s.name for s in self]
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names[:3]
-        raise ValueError(f"no site {name!r}; nearest: {', '.join(near)}")
-
-    def groups(self) -> list[tuple[Site, ...]]:
-        """Sites that share an input, in program order (products only)."""
-        found: dict[Any, list[Site]] = {}
-        for site in self:
-            if site.kind in ("dot", "ragged_dot", "conv"):
-                found.setdefault(site.input_id, []).append(site)
-        return [tuple(g) for g in found.values()]
-
-    def __str__(self) -> str:
-        """The sites as a table, one a line."""
-        header = (
-            "site",
-            "kind",
-            "weight",
-            "loops",
-            "MACs",
-            "bytes",
-            "input",
-            "producer",
-        )
-        rows: list[tuple[str, ...]] = [header]
-        for s in self:
-            loops = "x".join("?" if t is None else str(t) for t in s.trips) or "-"
-            shape = "x".join(map(str, s.shape)) + (" derived" if s.derived else "")
-            rows.append(
-                (
-                    s.name,
-                    s.kind,
-                    shape,
-                    loops,
-                    f"{s.macs:,}",
-                    f"{s.nbytes:,}",
-                    str(s.input_id),
-                    s.producer,
-                )
-            )
-        widths = [max(len(r[i]) for r in rows) for i in range(len(header))]
-        lines = [
-            "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip()
-            for r in rows
-        ]
-        for label, items in (
-            ("constants used as weights", self.constants),
-            ("unused leaves", self.unused),
-            ("not looked into", self.opaque),
-        ):
-            if items:
-                lines.append(f"{label}: {', '.join(items)}")
-        return "\n".join(lines)
+__all__ = ["Found", "find", "sites"]
 
 
 @dataclasses.dataclass(eq=False)
@@ -224,6 +20,7 @@ class Found:
     """A program with its sites: what the rewriting, tapping and cutting share.
 
     Attributes:
+      traced: The trace it was found in.
       program: The walked program.
       sites: Its sites.
       steps: The step of each site, by the site's name.
@@ -236,7 +33,7 @@ class Found:
     program: walk.Program
     sites: Sites
     steps: dict[str, walk.Step]
-    by_path: dict[tuple[int, ...], tuple[Site, operation.Presentation]]
+    by_path: dict[tuple[int, ...], tuple[Site, Presentation]]
     inside: frozenset[tuple[int, ...]]
     memo: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
@@ -266,6 +63,7 @@ def sites(
       The sites in program order, with what else was found (see `Sites`).
 
     Raises:
+      TypeError: If a leaf of `params` or an input is no array or number.
       ValueError: If the program uses a named axis whose size was not given.
 
     Examples:
@@ -286,7 +84,15 @@ _FOUND_LIMIT = 64
 
 
 def find(traced: trace.Traced) -> Found:
-    """Walks a trace and describes its sites; the last few traces are remembered."""
+    """Walks a trace and describes its sites.
+
+    Args:
+      traced: The trace.
+
+    Returns:
+      The program with its sites. The last few traces are remembered, so that the same
+      trace gives the same object.
+    """
     key = id(traced.jaxpr)
     if key in _FOUND and _FOUND[key][0] is traced.jaxpr:
         return _FOUND[key][1]
@@ -348,7 +154,7 @@ def _describe(step, view, name, uses, names) -> Site:
     strides = uses.strides.get(id(step), {})
     contract = view.contract if step.kind != "lookup" else _row_axes(step)
     views = [o for o in (origin.parts or (origin,)) if o.is_view and o.axes]
-    x = step.inputs[1 - step.weight] if step.kind != "lookup" else step.inputs[1]
+    x = step.inputs[view.activation]
     return Site(
         name=name,
         leaf=origin.leaves[0],

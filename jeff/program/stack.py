@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jeff import base
+from jeff.program import evaluation, trace, walk
 from jeff.program import piece as piece_lib
-from jeff.program import trace, walk
 
 __all__ = ["LeafRef", "Stack"]
 
@@ -21,6 +21,14 @@ class LeafRef(NamedTuple):
       name: Path of the leaf.
       index: Entry of the stacked leaf, or ``None`` if the leaf is the block's own.
       axis: Stack axis of the leaf, or ``None``.
+
+    Examples:
+      >>> from jeff.program.blocks import blocks
+      >>> def model(p, x):
+      ...     return jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, p["w"])[0]
+      >>> (stack,) = blocks(model, {"w": jnp.ones((3, 4, 4))}, jnp.ones((2, 4)))
+      >>> stack.leaves[2]["w"]
+      LeafRef(name='w', index=2, axis=0)
     """
 
     name: str
@@ -44,6 +52,19 @@ class Stack:
       names: Per block, the site that corresponds to each of the template's.
       iterations: Per block, its entry of the scan's stack (a reversed scan starts with
         the last); ``None`` in straight-line code.
+
+    Examples:
+      >>> from jeff.program.blocks import blocks
+      >>> def model(p, x):
+      ...     return jnp.cos(jnp.cos(x @ p["a"]) @ p["b"])
+      >>> params, x = {"a": jnp.eye(2), "b": 0 * jnp.eye(2)}, jnp.ones((1, 2))
+      >>> (stack,) = blocks(model, params, x)
+      >>> state, sides = stack.enter(params, x)
+      >>> for i in range(stack.count):
+      ...     weights, side = stack.weights(params, i), stack.side(sides, i)
+      ...     state = stack.run(weights, state, side)
+      >>> print(state[0])
+      [[1. 1.]]
     """
 
     piece: piece_lib.Piece
@@ -83,6 +104,11 @@ class Stack:
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Runs the program up to the first block.
 
+        Args:
+          params: Params tree; leaves may be stored.
+          *inputs: Inputs of the program.
+          **kwargs: Keyword inputs.
+
         Returns:
           ``(state, sides)``: the state before the first block, and the side inputs;
           those that differ from block to block have a leading axis of `count`.
@@ -103,7 +129,7 @@ class Stack:
             for i in range(len(own))
         ]
         wanted = [*self._entry, *(v for column in columns for v in column)]
-        got = piece_lib.capture(found, found.program.frame, wanted, values)
+        got = evaluation.capture(found, found.program.frame, wanted, values)
         state, got = tuple(got[: len(self._entry)]), got[len(self._entry) :]
         sides = []
         for i, column in enumerate(columns):
@@ -112,7 +138,18 @@ class Stack:
         return state, tuple(sides)
 
     def side(self, sides: Sequence[Any], block: int) -> tuple[Any, ...]:
-        """The side inputs of one block, from what `enter` returned."""
+        """The side inputs of one block.
+
+        Args:
+          sides: The side inputs that `enter` returned.
+          block: Number of the block.
+
+        Returns:
+          A value per side input.
+
+        Raises:
+          ValueError: If there is no such block.
+        """
         self._check(block)
         iteration = self.iterations[block]
         i = block if iteration is None else iteration
@@ -124,7 +161,19 @@ class Stack:
     def run(
         self, weights: Mapping[str, Any], state: Sequence[Any], side: Sequence[Any]
     ) -> tuple[Any, ...]:
-        """One block: the next state."""
+        """Runs one block.
+
+        Args:
+          weights: From `weights`, or changed ones of the same shapes.
+          state: From `enter`, or from the block before.
+          side: From `side`.
+
+        Returns:
+          The next state.
+
+        Raises:
+          ValueError: If a weight is missing or a value has another shape.
+        """
         return self.piece(weights, state, side)
 
     def _check(self, block: int) -> None:

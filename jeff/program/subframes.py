@@ -24,7 +24,7 @@ def _scan(walker, eqn, operands, frame, path) -> Sequence[Value]:
     for i in range(num_consts, stop):
         carried = body.outvars[i - num_consts] is body.invars[i]
         if not carried:
-            walker.note_lost(operands[i], "carried through a scan that changes it")
+            walker.note_carried(operands[i], "a scan")
         counter = _is_counter(body, i, i - num_consts, operands[i])
         inputs.append(
             operands[i]
@@ -79,7 +79,7 @@ def _while(walker, eqn, operands, frame, path) -> Sequence[Value]:
     for i, init in enumerate(operands[nc + nb :]):
         same = body.outvars[i] is body.invars[nb + i]
         if not same:
-            walker.note_lost(init, "carried through a while loop that changes it")
+            walker.note_carried(init, "a while loop")
         counter = _is_counter(body, nb + i, i, init)
         carry.append(
             init

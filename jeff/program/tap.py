@@ -1,4 +1,13 @@
-"""Taps: a reduction of every site's input and output, or of its cotangent."""
+"""Taps: a reduction of every site's input and output, or of its cotangent.
+
+A cotangent is reduced where the backward pass makes it: the forward pass hands a site's
+output on together with a *probe* of zeros, whose gradient is defined to be the
+reduction.
+
+References:
+  ``jax.custom_vjp``,
+  https://docs.jax.dev/en/latest/notebooks/Custom_derivative_rules_for_Python_code.html.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -9,7 +18,8 @@ import jax.numpy as jnp
 
 from jeff.program import trace
 from jeff.program.rewrite import Rewritten, Run, rewrite
-from jeff.program.sites import Site, find
+from jeff.program.site import Site
+from jeff.program.sites import find
 
 __all__ = ["tap", "tap_cotangents"]
 
@@ -37,7 +47,8 @@ def tap(
       (without its condition), and the branches of a ``cond`` not taken give zeros.
 
     Raises:
-      TypeError: If `reduce` is not callable.
+      TypeError: If `reduce` is not callable or, when the program runs, returns
+        something else than arrays; the site is named.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -51,7 +62,9 @@ def tap(
     program = apply if isinstance(apply, Rewritten) else rewrite(apply)
 
     def emit(site, x, y):
-        return reduce(x, y) if where is None or where(site) else None
+        if where is not None and not where(site):
+            return None
+        return _arrays(reduce(x, y), site)
 
     def run(params, inputs, kwargs):
         return program.run(Run(program.rules, tap=emit), params, inputs, kwargs)
@@ -86,7 +99,9 @@ def tap_cotangents(
       function with its own derivative have no cotangent here and are left out.
 
     Raises:
-      ValueError: If the program's output is not one scalar.
+      TypeError: If `reduce` is not callable or does not return one array.
+      ValueError: If the program's output is not one scalar, or `reduce` returns no
+        floats.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -142,8 +157,30 @@ def _has_cotangent(site: Site) -> bool:
     )
 
 
+def _arrays(value: Any, site: Site) -> Any:
+    """`value`, if all its leaves are arrays or numbers."""
+    for leaf in jax.tree.leaves(value, is_leaf=lambda v: v is None):
+        number = isinstance(leaf, bool | int | float | complex)
+        if not number and not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            kind = "None" if leaf is None else f"a {type(leaf).__name__}"
+            raise TypeError(
+                f"reduce returned {kind} at site {site.name!r}: it must return arrays "
+                "(choose sites with where=)"
+            )
+    return value
+
+
 def _probe(reduce, site) -> jax.Array:
-    shape = jax.eval_shape(reduce, jax.ShapeDtypeStruct(site.y_shape, site.dtype))
+    def checked(cotangent):
+        value = reduce(cotangent)
+        if not isinstance(value, jax.Array):
+            raise TypeError(
+                f"reduce returned a {type(value).__name__} at site {site.name!r}: it "
+                "must return one array"
+            )
+        return value
+
+    shape = jax.eval_shape(checked, jax.ShapeDtypeStruct(site.y_shape, site.dtype))
     if not jnp.issubdtype(shape.dtype, jnp.floating):
         raise ValueError(f"reduce must return floats, got {shape.dtype}")
     return jnp.zeros((*site.trips, *shape.shape), shape.dtype)

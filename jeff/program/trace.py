@@ -41,6 +41,16 @@ class Tracer:
 
     The cache is ``jax.jit``'s own, so it knows about shapes, dtypes, meshes and the
     configuration that is in force.
+
+    Examples:
+      >>> def model(params, x):
+      ...     return x @ params["w"]
+      >>> traced = Tracer(model).trace({"w": jnp.ones((2, 3))}, (jnp.ones(2),), {})
+      >>> traced.names, [eqn.primitive.name for eqn in traced.jaxpr.eqns]
+      (('w',), ['dot_general'])
+
+    References:
+      ``jax.jit(f).trace``: https://docs.jax.dev/en/latest/aot.html.
     """
 
     def __init__(self, apply: Callable[..., Any]):
@@ -54,7 +64,11 @@ class Tracer:
 
     @property
     def apply(self) -> Callable[..., Any]:
-        """The function."""
+        """The function.
+
+        Raises:
+          ReferenceError: If it no longer exists.
+        """
         apply = self._apply()
         if apply is None:
             raise ReferenceError("the traced function no longer exists")
@@ -68,6 +82,15 @@ class Tracer:
         axis_sizes: Mapping[str, int] | None = None,
     ) -> Traced:
         """Traces with every `StoredWeight` standing for its dense weight.
+
+        Args:
+          params: Params tree; leaves may be stored, or shapes only.
+          inputs: Inputs of the program, or their shapes.
+          kwargs: Keyword inputs.
+          axis_sizes: Sizes of named axes that nobody binds.
+
+        Returns:
+          The trace.
 
         Raises:
           TypeError: If a leaf of the params or an input is no array or number.
@@ -104,7 +127,14 @@ class Tracer:
 
 
 def axis_error(error: NameError) -> Exception:
-    """The clear error for a named axis that is not bound; any other as it is."""
+    """The clear error for a named axis that is not bound; any other as it is.
+
+    Args:
+      error: What tracing raised.
+
+    Returns:
+      The error to raise instead.
+    """
     if "unbound axis name" not in str(error):
         return error
     return ValueError(
@@ -141,6 +171,21 @@ def tracer_of(apply: Callable[..., Any]) -> Tracer:
 
     Functions are told apart by identity, methods by their object and function. As
     under ``jax.jit``, what a function captures is read once, at the first trace.
+
+    Args:
+      apply: The function.
+
+    Returns:
+      Its tracer.
+
+    Raises:
+      TypeError: If `apply` is not callable.
+
+    Examples:
+      >>> def model(params, x):
+      ...     return x @ params["w"]
+      >>> tracer_of(model) is tracer_of(model)
+      True
     """
     own = getattr(apply, "tracer", None)
     if isinstance(own, Tracer):
@@ -171,7 +216,20 @@ def _reference(apply: Callable[..., Any]) -> Callable[[], Any]:
 def with_axes(
     fn: Callable[..., Any], axis_sizes: Mapping[str, int] | None
 ) -> Callable[..., Any]:
-    """`fn` as one member of named axes whose members all get the same arguments."""
+    """`fn` as one member of named axes whose members all get the same arguments.
+
+    Args:
+      fn: Any function of arrays.
+      axis_sizes: Sizes of the axes by name; ``None``: `fn` as it is.
+
+    Returns:
+      A function of the same signature.
+
+    Examples:
+      >>> total = with_axes(lambda x: jax.lax.psum(x, "i"), {"i": 4})
+      >>> print(total(2.0))
+      8.0
+    """
     for name, size in (axis_sizes or {}).items():
         fn = _with_axis(fn, name, size)
     return fn
@@ -188,7 +246,17 @@ def _with_axis(fn, name, size):
 def program_inputs(
     params: Any, inputs: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> list[Any]:
-    """Flat values in the order of the traced program's inputs (stored leaves kept)."""
+    """The arguments of a call, flat.
+
+    Args:
+      params: Params tree; leaves may be stored.
+      inputs: Inputs of the program.
+      kwargs: Keyword inputs.
+
+    Returns:
+      Arrays, and weights that are still stored, in the order of the traced program's
+      inputs.
+    """
     leaves, _ = tree.flatten(params)
     rest = jax.tree.leaves((tuple(inputs), dict(kwargs)))
     return [
@@ -198,7 +266,14 @@ def program_inputs(
 
 
 def check_params(traced: Traced, params: Any) -> dict[str, Any]:
-    """The leaves of `params` by name, if they are those the program was traced with.
+    """The leaves of `params`, if they are those the program was traced with.
+
+    Args:
+      traced: The trace.
+      params: Params tree; leaves may be stored.
+
+    Returns:
+      The leaves by name.
 
     Raises:
       ValueError: If a leaf is missing, new, or of another shape; it is named.

@@ -3,6 +3,10 @@
 ``jax.grad`` refuses integer leaves, and a tree of stored weights is full of them: the
 codes of a quantized weight, counters, random keys. The two functions here take such a
 tree apart and put it together again, inside or outside of ``jit``.
+
+References:
+  ``jax.grad`` (its argument `allow_int`),
+  https://docs.jax.dev/en/latest/_autosummary/jax.grad.html.
 """
 
 from collections.abc import Callable

@@ -32,7 +32,17 @@ _MIRRORED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "ne": "ne"}
 
 
 class Known:
-    """Scalar integers of a program whose values are known without running it."""
+    """Scalar integers of a program whose values are known without running it.
+
+    Examples:
+      >>> import jax
+      >>> jaxpr = jax.make_jaxpr(lambda n: (n + 1) * 2)(0)
+      >>> known = Known(jaxpr, [4])
+      >>> for eqn in jaxpr.eqns:
+      ...     known.read(eqn)
+      >>> known.values(jaxpr.jaxpr.outvars)
+      [10]
+    """
 
     def __init__(self, jaxpr: Any = None, inputs: Sequence[int | None] = ()):
         """Starts from the inputs and constants of a program.
@@ -55,17 +65,35 @@ class Known:
                 self._values[variable] = int(value)
 
     def value(self, atom: Any) -> int | None:
-        """The value of a variable or literal, or None."""
+        """What is known of a variable or literal.
+
+        Args:
+          atom: An input or output of an equation.
+
+        Returns:
+          Its value, or None.
+        """
         if compat.is_literal(atom):
             return int(atom.val) if _is_integer(atom.val) else None
         return self._values.get(atom)
 
     def values(self, atoms: Sequence[Any]) -> list[int | None]:
-        """The values of several, each or None."""
+        """What is known of several.
+
+        Args:
+          atoms: Inputs or outputs of equations.
+
+        Returns:
+          For each its value, or None.
+        """
         return [self.value(atom) for atom in atoms]
 
     def read(self, eqn: Any) -> None:
-        """Learns the output of an equation if it follows from what is known."""
+        """Learns the output of an equation if it follows from what is known.
+
+        Args:
+          eqn: The next equation, in program order.
+        """
         rule = _ARITHMETIC.get(eqn.primitive.name)
         operands = self.values(eqn.invars)
         if rule is None or None in operands:
@@ -89,7 +117,15 @@ class WhileInputs(NamedTuple):
 
 
 def while_inputs(eqn: Any, known: Known) -> WhileInputs:
-    """The known constants of a loop and the carries its body hands on unchanged."""
+    """What is known inside a loop: constants, and carries that it never changes.
+
+    Args:
+      eqn: A ``while`` equation.
+      known: What is known around it.
+
+    Returns:
+      What is known of the inputs of its test and of its body.
+    """
     test_consts, body_consts, start = _parts(eqn, known)
     body = compat.open_jaxpr(eqn.params["body_jaxpr"])
     carried = body.invars[len(body_consts) :]

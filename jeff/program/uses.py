@@ -15,6 +15,20 @@ class Uses:
       first: Number of the use, by the site's step; in the entry 0 of the loops around.
       strides: How many uses further one iteration of a loop is, by step and by the
         loop's path; missing where the loop steps through a stack of weights.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jeff.program import sites
+      >>> def unrolled(p, x):
+      ...     return x @ p["w"] @ p["w"]
+      >>> def looped(p, x):
+      ...     return jax.lax.fori_loop(0, 2, lambda i, x: x @ p["w"], x)
+      >>> arguments = {"w": jnp.eye(2)}, jnp.ones(2)
+      >>> [site.use for site in sites(unrolled, *arguments)]
+      [0, 1]
+      >>> [site.at((1,)).use for site in sites(looped, *arguments)]  # its second turn
+      [1]
     """
 
     first: dict[int, int]
@@ -22,7 +36,14 @@ class Uses:
 
     @classmethod
     def of(cls, program: Program) -> "Uses":
-        """The uses in a program, in program order."""
+        """The uses in a program, in program order.
+
+        Args:
+          program: The walked program.
+
+        Returns:
+          Their numbers.
+        """
         uses = cls({}, {})
         uses._frame(program.frame, {})
         return uses

@@ -4,6 +4,10 @@ One pass over the jaxpr gives every value an *origin* (which parameter leaf it i
 of, if any) and a *number* (two values with one number are always equal: value
 numbering through casts, jit boundaries and repeated computations). Calls are inlined;
 loops and branches become child frames.
+
+References:
+  Value numbering: Alpern, Wegman and Zadeck, "Detecting equality of variables in
+  programs", POPL 1988.
 """
 
 import dataclasses
@@ -43,7 +47,14 @@ _TRANSPARENT = _IDENTITIES | {
 
 
 def walk(traced: Any) -> Program:
-    """Walks a traced program (see `jeff.program.trace.Traced`)."""
+    """Walks a traced program.
+
+    Args:
+      traced: A `jeff.program.trace.Traced`.
+
+    Returns:
+      Its data-flow graph.
+    """
     return _Walker(traced).run()
 
 
@@ -115,12 +126,15 @@ class _Walker:
             if value.origin is not None:
                 self.program.used.update(value.origin.leaves)
 
-    def note_lost(self, value: Value, how: str):
-        """Records that a weight goes where its uses can no longer be followed."""
+    def note_carried(self, value: Value, loop: str):
+        """Records a weight that a loop carries and changes: it is not followed in."""
         if value.is_weight and value.origin is not None:
             self.note_used([value])
             names = "+".join(value.origin.leaves)
-            self.program.lost.append(f"{names} is {how}")
+            self.program.lost.append(
+                f"{names} is carried through {loop} that changes it, so its uses there "
+                "are no sites"
+            )
 
     # Equations.
 
@@ -179,7 +193,7 @@ class _Walker:
         )
         for value in step.outputs:
             frame.first.setdefault(value.number, value)
-        if name in _TRANSPARENT or _adds_unit_axes(eqn):
+        if _keeps_order(eqn):
             for value, source in zip(step.outputs, operands, strict=False):
                 value.root = source.root
         if _has_subprogram(eqn) and any(v.is_weight for v in operands):
@@ -198,14 +212,14 @@ class _Walker:
         return key
 
     def origins(self, eqn, operands) -> Sequence[Origin | None]:
-        name, params = eqn.primitive.name, eqn.params
+        name = eqn.primitive.name
         if name in _IDENTITIES:
             return [v.origin for v in operands[: len(eqn.outvars)]]
         if name == "split" and operands[0].is_weight:
             return follow.split(eqn, operands[0])
         first = operands[0].origin if operands else None
         if first is not None and first.is_weight:
-            moved = follow.moved(name, params, operands, eqn.outvars[0].aval)
+            moved = follow.moved(eqn, operands)
             if moved is not None and moved.stack != first.stack and self.loop:
                 moved = dataclasses.replace(moved, loops=(*moved.loops, self.loop[-1]))
             if moved is not None:
@@ -272,7 +286,10 @@ def _has_subprogram(eqn) -> bool:
     )
 
 
-def _adds_unit_axes(eqn) -> bool:
+def _keeps_order(eqn) -> bool:
+    """Whether its output is its input, entry by entry, up to the shape."""
+    if eqn.primitive.name in _TRANSPARENT:
+        return eqn.primitive.name != "reshape" or eqn.params["dimensions"] is None
     return (
         eqn.primitive.name == "broadcast_in_dim"
         and len(eqn.invars) == 1

@@ -58,6 +58,27 @@ def moe_gather() -> Case:
     )
 
 
+def moe_vmapped() -> Case:
+    """Mixture of experts written for one token and mapped over tokens."""
+    experts = 4
+    params = {"router": normal(0, D, experts), "w": normal(1, experts, D, D)}
+
+    def apply(params, x):
+        def token(x):
+            logits = x @ params["router"]
+            return x @ params["w"][jnp.argmax(logits)] * jnp.max(jax.nn.softmax(logits))
+
+        return jax.vmap(token)(x)
+
+    return Case(
+        apply=apply,
+        params=params,
+        inputs=(normal(3, 8, D),),
+        linears={"router": 1, "w": 1},
+        marks=frozenset({"experts", "gathered"}),
+    )
+
+
 def moe_batched() -> Case:
     """Every expert on every slot: a product with a batch axis in the weight."""
     params = {"w": normal(0, 4, D, 24)}
@@ -95,5 +116,5 @@ def tied_embedding() -> Case:
 
 CASES = {
     f"plain_{fn.__name__}": fn
-    for fn in (moe_ragged, moe_gather, moe_batched, tied_embedding)
+    for fn in (moe_ragged, moe_gather, moe_vmapped, moe_batched, tied_embedding)
 }

@@ -239,6 +239,49 @@ def test_kernels_laid_side_by_side_are_scaled_each():
     np.testing.assert_allclose(apply(folded, X), apply(p, X), rtol=1e-4, atol=1e-6)
 
 
+def test_channels_are_followed_through_a_reshape_that_also_transposes():
+    # ``[batch, heads, width]`` read as ``[batch, width * heads]``, as vmap does.
+    params = {
+        "scale": 1 + normal(0, HEADS, HD),
+        "w": normal(1, HEADS * HD, F),
+    }
+
+    def apply(p, x):
+        x = x * p["scale"]
+        return jax.lax.reshape(x, (3, HEADS * HD), dimensions=(0, 2, 1)) @ p["w"]
+
+    check(apply, params, normal(2, 3, HEADS, HD), "w", {"scale"})
+
+
+@pytest.mark.parametrize(
+    "shift",
+    [lambda x: x + 1.0, lambda x: 1.0 - x, lambda x: jnp.where(x > 0, x, 1.0)],
+    ids=["plus one", "one minus", "one or x"],
+)
+def test_a_constant_that_does_not_scale_has_no_source(shift):
+    def apply(p, x):
+        return shift(x * p["scale"]) @ p["w"]
+
+    params = {"scale": 1 + normal(0, D), "w": normal(1, D, F)}
+    assert look(apply, params, normal(2, 3, D), "w") is None
+
+
+def test_adding_zero_scales():
+    def apply(p, x):
+        return (x * p["scale"] + 0.0) @ p["w"]
+
+    params = {"scale": 1 + normal(0, D), "w": normal(1, D, F)}
+    check(apply, params, normal(2, 3, D), "w", {"scale"}, classes=D)
+
+
+def test_a_scalar_parameter_ties_all_channels():
+    def apply(p, x):
+        return (x * p["scale"] + p["shift"]) @ p["w"]
+
+    params = {"scale": 1 + normal(0, D), "shift": jnp.float32(2), "w": normal(1, D, F)}
+    check(apply, params, normal(2, 3, D), "w", {"scale", "shift"}, classes=1)
+
+
 def test_an_input_or_a_residual_has_no_source():
     p = {"a": normal(1, D, D), "b": normal(2, D, D)}
     assert look(lambda p, x: x @ p["a"], p, X, "a") is None

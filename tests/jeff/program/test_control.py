@@ -218,11 +218,42 @@ def test_a_stored_carry_that_changes_is_decoded_and_reported():
     run = rewrite(apply)
     assert run.notes(params, jnp.ones((2, 4))) == (
         "a stored weight of 4x4 is decoded at a scan's carry",
-        "not followed: w is carried through a scan that changes it",
+        "not followed: w is carried through a scan that changes it, so its uses there "
+        "are no sites",
     )
     assert_close(
         run(params, jnp.ones((2, 4))), apply(base.decoded(params), jnp.ones((2, 4)))
     )
+
+
+@pytest.mark.parametrize("loop", ["scan", "while loop"])
+def test_weights_swapped_by_a_loop_are_reported_each(loop):
+    def body(carry):
+        i, a, b, x = carry
+        return i + 1, b, a, jnp.tanh(x @ a)
+
+    def apply(p, x):
+        start = (jnp.int32(0), p["a"], p["b"], x)
+        if loop == "scan":
+            end, _ = jax.lax.scan(lambda c, _: (body(c), None), start, length=4)
+        else:
+            end = jax.lax.while_loop(lambda c: c[0] < 4, body, start)
+        return end[3] @ p["head"]
+
+    params = {n: jax.random.normal(jax.random.key(0), (4, 4)) for n in "ab"}
+    params["head"], x = params["a"][:, :2], jnp.ones((2, 4))
+    found = sites(apply, params, x)
+    assert [s.name for s in found] == ["head"] and found.unused == ()
+    assert found.opaque == tuple(
+        f"{name} is carried through a {loop} that changes it, so its uses there are no "
+        "sites"
+        for name in "ab"
+    )
+    assert f"not followed: {found.opaque[0]}, {found.opaque[1]}" in str(found)
+    stored = {**params, "a": store(params["a"])}
+    run = rewrite(apply)
+    assert_close(run(stored, x), apply(base.decoded(stored), x))
+    assert f"not followed: {found.opaque[1]}" in run.notes(stored, x)
 
 
 def test_a_loop_without_a_site_decodes_what_enters_it():

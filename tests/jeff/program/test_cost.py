@@ -65,6 +65,14 @@ def test_bytes_of_updates_are_those_of_the_part():
     assert (read, written) == ({"float32": 16, "int32": 8}, {"float32": 16})
 
 
+def test_a_reshape_is_free_unless_it_also_transposes():
+    eqn = equation(lambda x: lax.reshape(x, (12,)), X)
+    assert cost.bytes_moved(eqn, in_kernel=False) == ({}, {})
+    eqn = equation(lambda x: lax.reshape(x, (12,), dimensions=(1, 0)), X)
+    assert cost.bytes_moved(eqn, in_kernel=False) == ({"float32": 48}, {"float32": 48})
+    assert cost.arithmetic(eqn) == {}
+
+
 def test_keys_and_half_bytes():
     eqn = equation(lambda k: jax.random.split(k, 3), jax.random.key(0))
     read, written = cost.bytes_moved(eqn, in_kernel=False)

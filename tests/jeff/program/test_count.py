@@ -12,6 +12,7 @@ from support.stored import rounded
 
 from jeff import base
 from jeff.program.count import Count, count, equation_count
+from jeff.program.sites import sites
 
 
 def shape(*sizes, dtype=jnp.float32):
@@ -120,6 +121,55 @@ def test_padding_counts_as_papers_count_it():
     c = count(conv, shape(1, 8, 8, 3), shape(3, 3, 3, 16))
     assert c.macs == 4 * 4 * 16 * 27
     assert c.additions == 4 * 4 * 16 * 26
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5])
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((3, 1), (0, 4))])
+@pytest.mark.parametrize("strides", [(2, 3), (1, 2)])
+def test_inserted_zeros_are_no_factors_and_padding_is(kernel, padding, strides):
+    # The same products with the zeros written out: ones wherever an entry stands, in
+    # the input and, on the same grid, in the padding around it.
+    x, w = (2, 4, 3, 5), (kernel, 2, 5, 6)
+
+    def transposed(x, w):
+        return lax.conv_transpose(x, w, strides=strides, padding=padding)
+
+    (eqn,) = jax.make_jaxpr(transposed)(jnp.ones(x), jnp.ones(w)).eqns
+    assert eqn.params["lhs_dilation"] == strides
+    grids = []
+    for n, spread, (low, high) in zip(
+        x[1:3], strides, eqn.params["padding"], strict=True
+    ):
+        places = np.arange(-low, (n - 1) * spread + 1 + high)
+        grids.append(places % spread == 0)
+    spaced = np.outer(*grids)[None, :, :, None] * np.ones((2, 1, 1, 5), np.float32)
+    terms = np.asarray(
+        lax.conv_general_dilated(
+            jnp.asarray(spaced), jnp.ones(w), (1, 1), "VALID",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+    )  # fmt: skip
+    assert terms.shape == eqn.outvars[0].aval.shape
+    products, outputs = int(terms.sum()), int((terms > 0).sum())
+    c = count(transposed, shape(*x), shape(*w))
+    assert totals(c) == (products, products - outputs, products)
+    (site,) = sites(lambda p, x: transposed(x, p["w"]), {"w": shape(*w)}, shape(*x))
+    assert site.macs == products
+
+
+@pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_a_site_counts_the_products_of_its_equation(options):
+    options = {"window_strides": (1, 1), "padding": ((1, 1), (0, 1))} | options
+    w = shape(3, 2, 4 // options.get("feature_group_count", 1), 8)
+
+    def apply(params, x):
+        return lax.conv_general_dilated(
+            x, params["w"], dimension_numbers=("NHWC", "HWIO", "NHWC"), **options
+        )
+
+    x = shape(4, 7, 9, 4)
+    (site,) = sites(apply, {"w": w}, x)
+    assert site.macs == count(apply, {"w": w}, x).macs
 
 
 def test_transposed_convolution_equals_its_scatter_form():

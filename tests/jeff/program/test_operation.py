@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 from support.toy_stored import Toy, store
 
+from jeff import base
 from jeff.program import operation
 from jeff.program.rewrite import rewrite
 from jeff.program.sites import sites
@@ -135,6 +136,101 @@ def test_a_convolution(groups):
     np.testing.assert_array_equal(
         view.run([x, None], x, stored), fn(x, store(w, (0, 1, 2)).decode())
     )
+
+
+def convolve(x, w, **options):
+    return lax.conv_general_dilated(
+        x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), **options
+    )
+
+
+def upsample(x, w, **options):
+    return lax.conv_transpose(x, w, (2, 2), "SAME", **options)
+
+
+IMAGE, IMAGES = (2, 5, 5, 4), (3, 2, 5, 5, 4)
+GROUPED, PAIRED = {"feature_group_count": 2}, {"batch_group_count": 2}
+# name: program, shape of the kernel, its contracted axes, shape of the image.
+# vmap over kernels makes one convolution of them all, with feature or batch groups.
+KERNELS = {
+    "mapped image": (
+        jax.vmap(convolve, (0, None)), (3, 3, 4, 6), (0, 1, 2), IMAGES),
+    "mapped": (jax.vmap(convolve, (None, 0)), (3, 3, 3, 4, 6), (1, 2, 3), IMAGE),
+    "mapped, last": (
+        jax.vmap(convolve, (None, -1)), (3, 3, 4, 6, 3), (0, 1, 2), IMAGE),
+    "both mapped": (jax.vmap(convolve), (3, 3, 3, 4, 6), (1, 2, 3), IMAGES),
+    "mapped twice": (
+        jax.vmap(jax.vmap(convolve, (None, 0)), (None, 1)), (2, 3, 3, 3, 4, 6),
+        (2, 3, 4), IMAGE),
+    "mapped, grouped": (
+        jax.vmap(lambda x, w: convolve(x, w, **GROUPED), (None, 0)),
+        (3, 3, 3, 2, 6), (1, 2, 3), IMAGE),
+    "both mapped, grouped": (
+        jax.vmap(lambda x, w: convolve(x, w, **GROUPED)), (3, 3, 3, 2, 6),
+        (1, 2, 3), IMAGES),
+    "both mapped, batch groups": (
+        jax.vmap(lambda x, w: convolve(x, w, **PAIRED)), (3, 3, 3, 4, 6),
+        (1, 2, 3), IMAGES),
+    "transposed": (upsample, (3, 3, 4, 6), (0, 1, 2), IMAGE),
+    "transposed, both mapped": (
+        jax.vmap(upsample), (3, 3, 3, 4, 6), (1, 2, 3), IMAGES),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernels_are_followed_through_vmap(name):
+    fn, shape, contract, image = KERNELS[name]
+    apply, x, w = (lambda p, x: fn(x, p["w"])), normal(*image), normal(*shape)
+    (site,) = sites(apply, {"w": w}, x)
+    assert site.kind == "conv" and not site.derived
+    assert site.contract_axes == contract and site.stack_axes == ()
+    stored = {"w": store(w, contract)}
+    dense = {"w": stored["w"].decode()}
+    run = rewrite(apply)
+    np.testing.assert_array_equal(run(stored, x), apply(dense, x))
+    assert run.notes(stored, x) == ()
+    double = rewrite(apply, lambda s, op, x, w: op(x, 2 * w.decode()))
+    np.testing.assert_array_equal(double(stored, x), 2 * apply(dense, x))
+
+
+def test_a_kernel_that_is_reversed_is_derived_and_says_so():
+    def apply(p, x):
+        return upsample(x, p["w"], transpose_kernel=True)
+
+    x, w = normal(*IMAGE), normal(3, 3, 6, 4)
+    (site,) = sites(apply, {"w": w}, x)
+    assert site.derived and site.leaf == "w"
+    stored = {"w": store(w, (0, 1, 3))}
+    run = rewrite(apply)
+    np.testing.assert_array_equal(run(stored, x), apply(base.decoded(stored), x))
+    assert run.notes(stored, x) == ("a stored weight of 3x3x6x4 is decoded at rev",)
+
+
+@pytest.mark.parametrize("shared", [(0,), (1,), (2,), (0, 2)])
+def test_a_reshape_that_also_transposes_is_followed(shared):
+    # What vmap makes of a kernel: axes read in another order.
+    def apply(p, x):
+        w = lax.reshape(p["w"], (6, 20), dimensions=(2, 0, 1))
+        return jnp.tanh(x @ w) @ jnp.ones((20, 2))
+
+    w, x = normal(4, 5, 6), normal(3, 6)
+    (site,) = sites(apply, {"w": w}, x)
+    assert not site.derived and site.contract_axes == (2,)
+    stored = store(w, shared)
+    expected = apply({"w": stored.decode()}, x)
+    np.testing.assert_array_equal(rewrite(apply)({"w": stored}, x), expected)
+
+
+def test_an_input_read_in_another_order_is_another_input():
+    def apply(p, x):
+        same = lax.reshape(x, (4, 4)) @ p["a"]
+        other = lax.reshape(x, (4, 4), dimensions=(1, 0)) @ p["b"]
+        return x @ p["c"] + same + other
+
+    w = normal(4, 4)
+    found = sites(apply, {"a": w, "b": w, "c": w}, normal(4, 4))
+    ids = {s.leaf: s.input_id for s in found}
+    assert ids["a"] == ids["c"] != ids["b"]
 
 
 TABLE = normal(7, 4)

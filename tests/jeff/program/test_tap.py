@@ -116,6 +116,36 @@ def test_reduce_must_be_callable(make):
         make(lambda p, x: x, "mean")
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("mean", "a str"), (None, "None"), ({"a": 1.0, "b": None}, "None"),
+     ([jnp.ones(2), "b"], "a str")],
+)  # fmt: skip
+@pytest.mark.parametrize("scanned", [False, True])
+def test_reduce_must_return_arrays(value, text, scanned):
+    def layers(p, x):
+        return jax.lax.scan(lambda h, w: (h @ w, None), x, p["w"])[0]
+
+    apply = layers if scanned else lambda p, x: x @ p["w"][0]
+    tapped = tap(apply, lambda x, y: value)
+    with pytest.raises(TypeError, match=f"^reduce returned {text} at site 'w'"):
+        tapped({"w": jnp.ones((3, 2, 2))}, jnp.ones((1, 2)))
+
+
+def test_reduce_may_return_numbers_and_nothing_at_all():
+    tapped = tap(lambda p, x: x @ p["w"], lambda x, y: {"n": y.size, "none": ()})
+    assert tapped({"w": jnp.ones((2, 3))}, jnp.ones((1, 2)))[1] == {
+        "w": {"n": 3, "none": ()}
+    }
+
+
+@pytest.mark.parametrize("value", ["mean", None, (), 1.0])
+def test_a_cotangents_reduction_must_return_one_array(value):
+    tapped = tap_cotangents(lambda p, x: (x @ p["w"]).sum(), lambda g: value)
+    with pytest.raises(TypeError, match="^reduce returned a .* at site 'w': it must"):
+        tapped({"w": jnp.ones((2, 3))}, jnp.ones((1, 2)))
+
+
 def test_unbound_axes_need_their_size_and_are_bound_with_it():
     case = zoo.build("plain_psum_open")
     with pytest.raises(ValueError, match="axis_sizes"):

@@ -1,0 +1,77 @@
+"""Rules at a site: each one's operation runs the rest, and returns what a site must."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jeff import base
+
+__all__ = ["chain"]
+
+_KINDS = (jnp.floating, jnp.integer, jnp.complexfloating, jnp.bool_)
+
+
+def chain(
+    rules: Sequence[base.Rule],
+    site: Any,
+    op: base.Operation,
+    *,
+    shape: tuple[int, ...],
+    dtype: Any,
+) -> base.Operation:
+    """One operation that applies every rule, the first outermost.
+
+    Args:
+      rules: The rules.
+      site: The site they act at.
+      op: The site's own operation.
+      shape: Shape of the site's output.
+      dtype: Its dtype. What a rule returns in another floating or another integer
+        dtype is converted.
+
+    Returns:
+      ``run(x, w) -> y``. It raises TypeError if a rule returns no array, or one of
+      another kind of dtype, and ValueError if one of another shape; the message names
+      the rule and the site.
+
+    Examples:
+      >>> from jeff.program.sites import sites
+      >>> (site,) = sites(lambda p, x: x @ p["w"], {"w": jnp.ones((2, 1))}, jnp.ones(2))
+      >>> def forgets(site, op, x, w):
+      ...     op(x, w)
+      >>> run = chain([forgets], site, jnp.dot, shape=(1,), dtype=jnp.float32)
+      >>> run(jnp.ones(2), jnp.ones((2, 1)))
+      Traceback (most recent call last):
+      TypeError: rule forgets at site 'w' returned None: it must return the output
+    """
+    for rule in reversed(rules):
+        op = functools.partial(_applied, rule, site, op, shape, jnp.dtype(dtype))
+    return op
+
+
+def _applied(rule, site, op, shape, dtype, x, w) -> jax.Array:
+    y = rule(site, op, x, w)
+    who = f"rule {_name(rule)} at site {site.name!r}"
+    if y is None:
+        raise TypeError(f"{who} returned None: it must return the output")
+    if not isinstance(y, jax.Array | bool | int | float | complex) and not (
+        hasattr(y, "__array__") and hasattr(y, "dtype")
+    ):
+        raise TypeError(f"{who} returned a {type(y).__name__}, not an array")
+    y = jnp.asarray(y)
+    if y.shape != shape:
+        raise ValueError(f"{who} returned shape {y.shape}, expected {shape}")
+    if y.dtype == dtype:
+        return y
+    if not any(all(jnp.issubdtype(d, k) for d in (y.dtype, dtype)) for k in _KINDS):
+        raise TypeError(f"{who} returned {y.dtype}, expected {dtype}")
+    return y.astype(dtype)
+
+
+def _name(rule: Any) -> str:
+    while isinstance(rule, functools.partial):
+        rule = rule.func
+    return getattr(rule, "__name__", type(rule).__name__)
