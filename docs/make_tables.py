@@ -1,7 +1,9 @@
 """Fills the generated tables of README and docs from the records of measurements.
 
 Between ``<!-- results:NAME -->`` and ``<!-- /results:NAME -->`` stands a table of
-``benchmarks/records/NAME.json``. Usage: ``python docs/make_tables.py [--check]``; with
+``benchmarks/records/NAME.json``; between the same with ``goals:NAME`` one of what the
+kernel is to reach on that device, which says "not measured" where the record, or a
+number in it, is missing. Usage: ``python docs/make_tables.py [--check]``; with
 ``--check`` nothing is written, and a table that is out of date is an error.
 """
 
@@ -16,9 +18,9 @@ from jeff.io import read_result
 ROOT = pathlib.Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "records"
 MARKED = re.compile(
-    r"(?P<open><!-- results:(?P<name>[\w.-]+) -->\n)"
+    r"(?P<open><!-- (?P<kind>results|goals):(?P<name>[\w.-]+) -->\n)"
     r".*?"
-    r"(?P<close><!-- /results:(?P=name) -->)",
+    r"(?P<close><!-- /(?P=kind):(?P=name) -->)",
     re.DOTALL,
 )
 
@@ -62,15 +64,132 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def products(record: dict[str, Any]) -> str:
+    """A record of products with packed matrices: a line per product.
+
+    Examples:
+      >>> def measure(name, value, low, high):
+      ...     ends = {"low": low, "high": high}
+      ...     return {"name": name, "value": value, "unit": "s", **ends}
+      >>> print(products({"preset": "small", "device": "cpu x 1", "notes": ["Noisy."],
+      ...     "versions": {"jax": "0.10.2"}, "settings": {"bits": [3], "rows": [1]},
+      ...     "measures": [
+      ...         measure("seconds.xla.64x8.w3.m1", 0.002, 0.001, 0.003),
+      ...         measure("seconds.dense.64x8.w3.m1", 0.004, 0.003, 0.005),
+      ...         measure("ratio.dense.64x8.w3.m1", 2.0, 1.5, 2.5),
+      ...     ]}).splitlines()[2])
+      | 64x8 | 3 | 1 | 2.00 ms | [1.00, 3.00] |  |  | 2.00 [1.50, 2.50] |
+    """
+    found = {m["name"]: m for m in record["measures"]}
+    lines = [
+        "| K x N | bits | M | `dequant_matmul` | 95 % interval | of the floor's speed "
+        "| faster than dequantizing first | faster than the dense product |",
+        "| --- | ---: | ---: | ---: | --- | ---: | --- | --- |",
+    ]
+    seen = set()
+    for name, m in found.items():
+        kind, _, rest = name.partition(".")
+        implementation, _, case = rest.partition(".")
+        if kind != "seconds" or case in seen:
+            continue
+        seen.add(case)
+        shape, bits, rows = case.split(".")
+        number, suffix, ends = estimate(m["value"], m["low"], m["high"], m["unit"])
+        share = found.get(f"bandwidth_share.{rest}")
+        cells = (
+            shape,
+            bits[1:],
+            rows[1:],
+            f"{number} {suffix}",
+            ends,
+            "" if share is None else f"{share['value']:.0%}",
+            *(
+                _ratio(found.get(f"ratio.{peer}.{case}"))
+                for peer in ("decode_first", "dense")
+            ),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
+    lines += ["", *(f"- {note}".replace("|", "\\|") for note in record["notes"])]
+    options = "".join(
+        f" --{name} {' '.join(map(str, record['settings'][name]))}"
+        for name in ("bits", "rows")
+    )
+    lines += [
+        "",
+        f"Made by `python benchmarks/dequant_matmul.py --preset {record['preset']}"
+        f"{options}` on {record['device']} ({versions}).",
+    ]
+    return "\n".join(lines)
+
+
+def _ratio(m: dict[str, Any] | None) -> str:
+    return "" if m is None else f"{m['value']:.2f} [{m['low']:.2f}, {m['high']:.2f}]"
+
+
+_GEMV = ("3584x18944", "18944x3584")
+_W4 = ("humming", "torch_int4", "conch")
+
+
+def goals(record: dict[str, Any] | None) -> str:
+    """What the kernel is to reach on one H200, and what was measured.
+
+    Examples:
+      >>> print(goals(None).splitlines()[2])
+      | W3, 3584x18944, M = 1 | at most 9.2 µs | not measured |
+    """
+    found = {m["name"]: m["value"] for m in record["measures"]} if record else {}
+
+    def seconds(case, name="mosaic_gpu"):
+        return found.get(f"seconds.{name}.{case}")
+
+    rows = [
+        (f"W3, {shape}, M = 1", "at most 9.2 µs", seconds(f"{shape}.w3.m1"), "s")
+        for shape in _GEMV
+    ]
+    rows.append(
+        ("W3, 3584x3584, M = 1", "at most 4 µs", seconds("3584x3584.w3.m1"), "s")
+    )
+    for shape in _GEMV:
+        one = seconds(f"{shape}.w3.m1")
+        for count, most in ((8, "1.15"), (16, "1.35")):
+            more = seconds(f"{shape}.w3.m{count}")
+            value = more / one if one and more else None
+            what = f"W3, {shape}, M = {count} over M = 1"
+            rows.append((what, f"at most {most}", value, ""))
+        peers = [seconds(f"{shape}.w4.m1", name) for name in _W4]
+        best = min((p for p in peers if p), default=None)
+        value = best / one if best and one else None
+        what = f"W3, {shape}, M = 1: fastest W4 peer over it"
+        rows.append((what, "more than 1", value, ""))
+        value = found.get(f"ratio.humming.{shape}.w3.m1")
+        what = f"W3, {shape}, M = 1: `humming-kernels` W3 over it"
+        rows.append((what, "1.3 would be a triumph", value, ""))
+    lines = ["| what | goal | measured |", "| --- | --- | --- |"]
+    for what, goal, value, unit in rows:
+        measured = "not measured" if value is None else quantity(value, unit)
+        lines.append(f"| {what} | {goal} | {measured} |")
+    return "\n".join(lines)
+
+
 def filled(text: str) -> str:
     """The text with every marked table made anew."""
 
     def fill(match: re.Match[str]) -> str:
         file = RECORDS / f"{match['name']}.json"
-        content = table(read_result(file)) if file.exists() else "No record yet."
+        record = read_result(file) if file.exists() else None
+        if match["kind"] == "goals":
+            content = goals(record)
+        elif record is None:
+            content = "No record yet."
+        else:
+            content = _TABLES.get(record["system"], table)(record)
         return f"{match['open']}\n{content}\n\n{match['close']}"
 
     return MARKED.sub(fill, text)
+
+
+_TABLES = {"dequant_matmul": products}
 
 
 def main(arguments: list[str]) -> int:

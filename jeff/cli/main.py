@@ -1,13 +1,16 @@
 """From arguments to exit code; every error becomes one line."""
 
+import contextlib
+import functools
 import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from jeff.cli import arguments, systems
+from jeff.cli import systems
 from jeff.cli.errors import BadInput, one_line
+from jeff.cli.interrupt import leave_at_once
 
 __all__ = ["main"]
 
@@ -32,8 +35,12 @@ def main(
       []
       0
     """
+    # Only if this is the process: who calls us as a function keeps it.
+    loading = contextlib.nullcontext if argv is not None else leave_at_once
     try:
-        code = _dispatch(arguments.parse(argv), registry)
+        with loading():
+            command = _prepared(argv, registry)
+        code = command()
         if sys.stdout is not None:  # None if whoever started us closed it
             sys.stdout.flush()
         return code
@@ -49,30 +56,40 @@ def main(
         return _fail(error, 1)
 
 
-def _dispatch(command: arguments.Command, registry: Sequence[systems.System]) -> int:
+def _prepared(
+    argv: Sequence[str] | None, registry: Sequence[systems.System]
+) -> Callable[[], int]:
+    """What the arguments ask for, ready to be called."""
     # Imported when needed: plotting and tracing are slow to import, listing is not.
+    from jeff.cli import arguments
+
+    command = arguments.parse(argv)
     if isinstance(command, arguments.Run):
         from jeff.cli import run
 
-        return run.run(command, registry)
+        jobs = run.prepare(command, registry)
+        return functools.partial(run.run, command, registry, jobs)
     if isinstance(command, arguments.Sites):
         from jeff.cli import sites
 
-        return sites.sites(command)
+        return functools.partial(sites.sites, command)
     if isinstance(command, arguments.Report):
         from jeff.cli import page
 
-        print(f"report: {page.rebuild(command.folder, registry)}")
-        return 0
+        return functools.partial(page.report, command, registry)
     if isinstance(command, arguments.Fetch):
         from jeff.cli import fetch
 
-        return fetch.fetch(command)
-    return _list(command, registry)
+        return functools.partial(fetch.fetch, command)
+    if isinstance(command, arguments.Bench):
+        from jeff.cli import bench
+
+        return functools.partial(bench.bench, command, bench.plan(command), registry)
+    return functools.partial(_list, command.json, registry)
 
 
-def _list(command: arguments.List, registry: Sequence[systems.System]) -> int:
-    if command.json:
+def _list(as_json: bool, registry: Sequence[systems.System]) -> int:
+    if as_json:
         rows = [
             {
                 "name": s.name,
