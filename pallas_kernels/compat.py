@@ -70,4 +70,4 @@ def load(ref: Any, layout: Any) -> jax.Array:
     """
     if "idx" in inspect.signature(plgpu.load).parameters:  # until JAX 0.10
         return plgpu.load(ref, (), layout=layout, optimized=False)
-    return plgpu.load(ref, layout=layout, optimized=False)
+    return plgpu.load(ref, layout=layout, optimized=False)  # pyright: ignore

@@ -12,18 +12,17 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from pallas_kernels import compat
-from pallas_kernels.dequant_matmul.codes import mantissa_for, raised_codes
 from pallas_kernels.dequant_matmul.config import DEPTH, TILE, Config, Shapes
+from pallas_kernels.dequant_matmul.mantissa import mantissa_for, raised_codes
 from pallas_kernels.dequant_matmul.registers import (
     COMPILED,
     INTERPRETED,
     Registers,
 )
 
-__all__ = ["COLUMNS", "kernel"]
+__all__ = ["kernel"]
 
-COLUMNS = 64
-"""Columns of the matrix per instruction of the matrix unit."""
+_COLUMNS = 64  # of the matrix, per instruction of the matrix unit
 
 _COPY = 128  # bytes of the smallest copy to shared memory
 
@@ -66,17 +65,22 @@ def kernel(
     for name, a in zip(_ARRAYS[3:], scales, strict=False):
         least = math.ceil(_COPY / (columns * a.dtype.itemsize))
         blocks[name] = _shared((slots, max(groups, least), columns), a.dtype)
-    registers = INTERPRETED if interpret else COMPILED
+    scratch = {
+        "blocks": blocks,
+        "result": _shared((rows, columns), out.dtype, tiling=(8, 32)),
+        "arrived": plgpu.Barrier(num_arrivals=len(blocks), num_barriers=slots),
+    }
+    if config.warpgroups > 1:
+        shape = (config.warpgroups, columns, rows)
+        scratch["sums"] = _shared(shape, jnp.float32)
+        scratch["added"] = plgpu.Barrier(num_arrivals=config.warpgroups)
+    parameters = compat.interpret_params(detect_races=detect_races)
     return plgpu.kernel(
-        functools.partial(_body, shapes, config, registers),
+        functools.partial(
+            _body, shapes, config, INTERPRETED if interpret else COMPILED
+        ),
         out_type=out,
-        scratch_types={
-            "blocks": blocks,
-            "sums": _shared((config.warpgroups, columns, rows), jnp.float32),
-            "result": _shared((rows, columns), out.dtype, tiling=(8, 32)),
-            "arrived": plgpu.Barrier(num_arrivals=len(blocks), num_barriers=slots),
-            "added": plgpu.Barrier(num_arrivals=config.warpgroups),
-        },
+        scratch_types=scratch,
         grid=(
             out.shape[0] * shapes.row_blocks,
             math.ceil(out.shape[3] / columns),
@@ -88,9 +92,7 @@ def kernel(
         compiler_params=plgpu.CompilerParams(
             lowering_semantics=plgpu.LoweringSemantics.Lane
         ),
-        interpret=compat.interpret_params(detect_races=detect_races)
-        if interpret
-        else None,
+        interpret=parameters if interpret else None,
     )
 
 
@@ -119,10 +121,10 @@ def _body(
     registers: Registers,
     *refs,
     blocks,
-    sums,
     result,
     arrived,
-    added,
+    sums=None,
+    added=None,
 ):
     """One block: its share of K of its columns, or all of K."""
     *arrays, out = refs
@@ -167,7 +169,7 @@ def _body(
         plgpu.barrier_wait(arrived.at[slot])
         here = {name: block.at[slot] for name, block in blocks.items()}
         totals = tuple(
-            total + _product(shapes, registers, raising, here, i * COLUMNS)
+            total + _product(shapes, registers, raising, here, i * _COLUMNS)
             for i, total in enumerate(totals)
         )
         plgpu.commit_smem()  # what was read may be overwritten
@@ -176,7 +178,7 @@ def _body(
         return totals
 
     nothing = registers.zeros(shapes.padded_rows)
-    totals = (nothing,) * (config.block_columns // COLUMNS)
+    totals = (nothing,) * (config.block_columns // _COLUMNS)
     totals = lax.fori_loop(0, tiles, add_tile, totals)
     _add_up(config, registers, totals, warpgroup, sums, result, added)
 
@@ -191,7 +193,7 @@ def _product(
     shapes: Shapes, registers: Registers, raising, blocks, column: int
 ) -> jax.Array:
     """One tile times 64 of its columns, ``[64, rows]``, float32."""
-    columns, x = pl.ds(column, COLUMNS), blocks["x"]
+    columns, x = pl.ds(column, _COLUMNS), blocks["x"]
     words = [
         registers.transposed(blocks["words"].at[pl.ds(b * DEPTH, DEPTH), columns])
         for b in range(shapes.bits)
@@ -212,60 +214,70 @@ def _product(
 
 
 def _group(bits, registers: Registers, codes, runs, x, zero) -> jax.Array:
-    """Sum over the slots of a group of ``(codes - zero) * x``, ``[64, rows]``.
-
-    One multiply-add brings a code down and takes the power and the zero point off,
-    exactly: all are integers, or halves of such, that the mantissa holds.
-    """
-    rows, mantissa = x.shape[0], mantissa_for(x.dtype, bits)
-    floating = zero is not None and jnp.issubdtype(zero.dtype, jnp.floating)
-    offset = 2.0 ** (bits - 1) if zero is None else zero.astype(jnp.float32)
-    taken = {}
-    for lift in sorted({lift for _, lift in codes}):
-        value = mantissa.power / 2**lift + (0.0 if floating else offset)
-        if isinstance(value, jax.Array):  # a row of zero points
-            taken[lift] = registers.along(value.astype(mantissa.dtype), DEPTH)
-        else:
-            taken[lift] = mantissa.dtype.type(value)
+    """Sum over the slots of a group of ``(codes - zero) * x``, ``[64, rows]``."""
+    rows = x.shape[0]
     parts = [x.at[:, pl.ds(run[0] * DEPTH, len(run) * DEPTH)] for run in runs]
 
-    def weight(slot):
+    def products(offset):
+        weight = _weights(bits, registers, codes, x.dtype, offset)
+        return registers.products(
+            lambda: (
+                ([weight(slot) for slot in run], part)
+                for run, part in zip(runs, parts, strict=True)
+            ),
+            rows,
+        )
+
+    if zero is None:
+        return products(2.0 ** (bits - 1))
+    zero_row = zero.astype(jnp.float32)
+    if not jnp.issubdtype(zero.dtype, jnp.floating):
+        return products(zero_row)
+    ones = jnp.ones((_COLUMNS, len(runs[0]) * DEPTH), x.dtype)
+    x_sum = registers.products(lambda: (([ones], part) for part in parts), rows)
+    return products(0.0) - x_sum * registers.along(zero_row, rows)
+
+
+def _weights(bits, registers: Registers, codes, dtype, offset) -> Callable:
+    """A function from a slot to its ``codes - offset``, ``[64, 16]``.
+
+    One multiply-add brings a code down and takes the power and the offset off.
+    """
+    kind = mantissa_for(dtype, bits)
+    taken = {}
+    for lift in sorted({lift for _, lift in codes}):
+        value = kind.power / 2**lift + offset
+        if isinstance(value, jax.Array):  # a row of zero points
+            taken[lift] = registers.along(value.astype(kind.dtype), DEPTH)
+        else:
+            taken[lift] = kind.dtype.type(value)
+
+    def weight(slot: int) -> jax.Array:
         code, lift = codes[slot]
         if lift:
-            code = code * mantissa.dtype.type(2.0**-lift)
-        return (code - taken[lift]).astype(x.dtype)
+            code = code * kind.dtype.type(2.0**-lift)
+        return (code - taken[lift]).astype(dtype)
 
-    def weights():
-        for run, part in zip(runs, parts, strict=True):
-            yield [weight(slot) for slot in run], part
-
-    def ones():
-        for run, part in zip(runs, parts, strict=True):
-            yield [jnp.ones((COLUMNS, len(run) * DEPTH), x.dtype)], part
-
-    product = registers.products(weights, rows)
-    if not floating:
-        return product
-    return product - registers.products(ones, rows) * registers.along(offset, rows)
+    return weight
 
 
 def _add_up(
     config: Config, registers: Registers, totals, warpgroup, sums, result, added
 ):
     """Leaves the sum of all warpgroups in `result`, ``[rows, columns]``."""
-    blocks = [pl.ds(i * COLUMNS, COLUMNS) for i in range(len(totals))]
+    pieces = [pl.ds(i * _COLUMNS, _COLUMNS) for i in range(len(totals))]
     if config.warpgroups == 1:
-        for columns, total in zip(blocks, totals, strict=True):
+        for columns, total in zip(pieces, totals, strict=True):
             registers.store_transposed(result.at[:, columns], total)
         return
-    for columns, total in zip(blocks, totals, strict=True):
+    for columns, total in zip(pieces, totals, strict=True):
         sums[warpgroup, columns, :] = total
     plgpu.barrier_arrive(added)
 
     @pl.when(warpgroup == 0)
     def _():
         plgpu.barrier_wait(added)
-        for columns in blocks:
+        for columns in pieces:
             total = registers.load(sums.at[0, columns])
             for i in range(1, config.warpgroups):
                 total = total + registers.load(sums.at[i, columns])

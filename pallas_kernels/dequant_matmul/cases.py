@@ -146,6 +146,8 @@ CASES = {
         rows=1, size=2048, columns=64, bits=4, group_size=1024
     ),
     "w4 one group": Case(rows=1, size=1000, columns=64, bits=4, group_size=1000),
+    "w3 one short group": Case(rows=2, size=48, columns=64, bits=3, group_size=48),
+    "w4 one shorter group": Case(rows=1, size=40, columns=64, bits=4, group_size=40),
     "w3 ragged K": Case(rows=2, size=640, columns=64, bits=3, group_size=128),
     "w3 ragged N": Case(rows=2, size=512, columns=96, bits=3, group_size=128),
     "w3 narrow N": Case(rows=1, size=512, columns=32, bits=3, group_size=128),

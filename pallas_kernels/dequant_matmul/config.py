@@ -36,7 +36,13 @@ MAX_ROWS = 64
 _WARPGROUPS = (1, 2, 4)
 _COLUMN_BLOCKS = (64, 128, 256)
 _STAGES = (2, 3, 4)
-_SPLITS = (1, 2, 4)
+_SPLITS = (1, 2, 3, 4, 5, 6, 7)
+_BANDWIDTH = 4.3e12  # bytes per second, of a copy on an H200
+_TILE_SECONDS = (
+    827 / 1.98e9
+)  # instructions of a tile of 64 columns (W3), at one a cycle
+_SECOND_KERNEL = 2e-6  # to start it; an assumption
+_ENOUGH = 66_000  # bytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,11 +51,11 @@ class Shapes:
 
     Attributes:
       stack: Matrices multiplied side by side, L.
-      rows: Rows of x, M, after `f32` rows were split in three.
+      rows: Rows of x, M; those of a float32 x count three times.
       size: K.
       columns: N.
       bits: Width of a code.
-      group_size: Rows of the matrix that share a scale.
+      group_size: Rows of the matrix that share a scale; whole tiles if all do.
       scale_bytes: Bytes of a scale and, if there is one, of a zero point together.
     """
 
@@ -127,9 +133,10 @@ class Config:
         x = shapes.padded_rows * TILE * 2
         words = TILE * shapes.bits // 8 * self.block_columns
         scales = shapes.groups_per_tile * self.block_columns * shapes.scale_bytes
-        sums = self.block_columns * shapes.padded_rows * 4
-        in_flight = self.warpgroups * self.stages * (x + words + scales)
-        return in_flight + (self.warpgroups + 1) * sums + 1024
+        result = self.block_columns * shapes.padded_rows * 4
+        sums = result * self.warpgroups if self.warpgroups > 1 else 0
+        slots = self.warpgroups * self.stages
+        return slots * (x + words + scales) + sums + result + 6 * 1024  # aligned
 
     def accumulators(self, shapes: Shapes) -> int:
         """32-bit registers of a thread that hold sums.
@@ -141,7 +148,9 @@ class Config:
         return (self.block_columns // 64 + 1) * per_block
 
     def fits(self, shapes: Shapes) -> bool:
-        """Whether a block fits on a multiprocessor without spilling.
+        """Whether a block fits on a multiprocessor, with tiles for every warpgroup.
+
+        Registers are an estimate: 64 rows of x, or floating zero points, may spill.
 
         Args:
           shapes: The product.
@@ -151,8 +160,44 @@ class Config:
         return (
             self.shared_memory(shapes) <= SHARED_MEMORY
             and self.accumulators(shapes) + 96 <= registers
-            and self.warpgroups * self.split_k <= max(shapes.tiles, 1)
+            and self.warpgroups * self.split_k <= shapes.tiles
         )
+
+    def seconds(self, shapes: Shapes) -> float:
+        """An estimate of the time on an H200, to choose by; nothing was measured.
+
+        The longer of two: reading all words and scales, and the instructions of the
+        multiprocessor that has most blocks. Where K is split, a second kernel comes on
+        top, and the sums that the first writes and it reads.
+
+        Args:
+          shapes: The product.
+        """
+        packed = shapes.size * shapes.columns * shapes.bits / 8
+        scales = shapes.tiles * shapes.groups_per_tile * shapes.columns
+        reading = shapes.stack * (packed + scales * shapes.scale_bytes) / _BANDWIDTH
+        blocks = shapes.stack * shapes.row_blocks * self.split_k
+        blocks *= math.ceil(shapes.columns / self.block_columns)
+        tiles = math.ceil(shapes.tiles / self.split_k) * self.block_columns / 64
+        most = math.ceil(blocks / MULTIPROCESSORS) * tiles
+        first = max(reading, most * _TILE_SECONDS)
+        if self.split_k == 1:
+            return first
+        sums = 4 * shapes.stack * self.split_k * shapes.rows * shapes.columns
+        return first + _SECOND_KERNEL + 2 * sums / _BANDWIDTH
+
+    def in_flight(self, shapes: Shapes) -> float:
+        """Bytes of words in flight on a multiprocessor with its share of blocks.
+
+        Args:
+          shapes: The product.
+        """
+        blocks = shapes.stack * shapes.row_blocks * self.split_k
+        blocks *= math.ceil(shapes.columns / self.block_columns)
+        here = max(blocks / MULTIPROCESSORS, 1.0)
+        here = min(here, SHARED_MEMORY // self.shared_memory(shapes))
+        tile = TILE * shapes.bits // 8 * self.block_columns
+        return here * self.warpgroups * self.stages * tile
 
 
 def candidates(shapes: Shapes) -> Iterator[Config]:
@@ -177,10 +222,10 @@ def candidates(shapes: Shapes) -> Iterator[Config]:
 def heuristic(shapes: Shapes) -> Config:
     """Settings for a product nobody measured.
 
-    Little's law sets the aim: at 4.3 TB/s and about 1 us of latency, 33 kB must be in
-    flight on each of 132 multiprocessors. Blocks of 64 columns are spread over them;
-    where there are fewer blocks than multiprocessors, more warpgroups share each block
-    (and bring more bytes into flight) before K is split, which costs a second kernel.
+    The least estimated time (`Config.seconds`) among blocks of 64 columns; among equal
+    ones, the fewest warpgroups that bring enough bytes into flight. By Little's law, at
+    4.3 TB/s and about 1 us of latency, enough is 33 kB on each of 132 multiprocessors;
+    twice that leaves room for waiting.
 
     Args:
       shapes: The product.
@@ -189,16 +234,24 @@ def heuristic(shapes: Shapes) -> Config:
       Settings that fit; the smallest ones where none of the wanted do.
 
     Examples:
-      >>> shapes = Shapes(stack=1, rows=1, size=3584, columns=18944, bits=3,
+      >>> shapes = Shapes(stack=1, rows=1, size=3584, columns=3584, bits=3,
       ...                 group_size=128, scale_bytes=3)
       >>> heuristic(shapes)
-      Config(block_columns=64, warpgroups=1, stages=3, split_k=1)
+      Config(block_columns=64, warpgroups=2, stages=3, split_k=1)
     """
-    blocks = shapes.stack * shapes.row_blocks * math.ceil(shapes.columns / 64)
-    warpgroups = (1,) if blocks >= 2 * MULTIPROCESSORS else (4, 2, 1)
-    splits = (1,) if 3 * blocks >= MULTIPROCESSORS else (4, 2, 1)
-    for together, stages, split in itertools.product(warpgroups, (3, 2), splits):
-        config = Config(warpgroups=together, stages=stages, split_k=split)
-        if config.fits(shapes):
-            return config
-    return Config(stages=1)
+    wanted = [
+        Config(warpgroups=together, stages=stages, split_k=split)
+        for split, together, stages in itertools.product(_SPLITS, (1, 2, 4), (3, 2))
+    ]
+    fitting = [config for config in wanted if config.fits(shapes)]
+    if not fitting:
+        return Config(stages=1)
+    return min(
+        fitting,
+        key=lambda config: (
+            config.seconds(shapes),
+            config.in_flight(shapes) < _ENOUGH,
+            config.warpgroups,
+            -config.stages,
+        ),
+    )

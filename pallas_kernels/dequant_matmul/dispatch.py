@@ -1,24 +1,49 @@
 """Which implementation of the product runs, and running it."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.dequant_matmul import mosaic_gpu, reference, sharded, tuning, xla
+from pallas_kernels.dequant_matmul import (
+    contraction,
+    mosaic_gpu,
+    reference,
+    sharded,
+    tuning,
+    xla,
+)
 from pallas_kernels.dequant_matmul.config import MAX_ROWS, Config
 from pallas_kernels.dequant_matmul.operand import Operand
 
-__all__ = ["IMPLEMENTATIONS", "resolve", "run"]
+__all__ = ["IMPLEMENTATIONS", "Options", "resolve", "run"]
 
 IMPLEMENTATIONS = ("reference", "xla", "mosaic_gpu", "interpret")
 """Names that `implementation` takes."""
 
 
-def resolve(
-    x: jax.Array, w: Operand, implementation: str | Sequence[str] | None = None
-) -> str:
+class Options(NamedTuple):
+    """Static settings of one product; see `dequant_matmul`.
+
+    Attributes:
+      implementation: A name, several to try in order, or ``None``.
+      out_dtype: Dtype of the result.
+      decode_dtype: Dtype that decoded weights are rounded to.
+      precision: Of dense products.
+      tile: Weights that ``"xla"`` decodes at a time, or ``None``.
+      config: Settings of the kernel, or ``None``.
+    """
+
+    implementation: str | Sequence[str] | None
+    out_dtype: Any
+    decode_dtype: Any = jnp.float32
+    precision: Any = None
+    tile: int | None = None
+    config: Config | None = None
+
+
+def resolve(x: jax.Array, w: Operand, options: Options) -> str:
     """The implementation that would run.
 
     ``None`` takes ``"mosaic_gpu"`` on a GPU of compute capability 9.0, where the kernel
@@ -28,7 +53,7 @@ def resolve(
     Args:
       x: ``[..., M, K]``.
       w: ``[..., K, N]``.
-      implementation: One name, several to try in order, or ``None``.
+      options: Settings.
 
     Returns:
       A name of `IMPLEMENTATIONS`.
@@ -38,11 +63,11 @@ def resolve(
       NotImplementedError: If the one implementation that was named cannot do it.
       ExceptionGroup: Of such errors, if none of several can.
     """
+    implementation = options.implementation
     if implementation is None:
         few = x.shape[-2] <= MAX_ROWS
-        if few and _why_not(x, w, "mosaic_gpu") is None:
-            return "mosaic_gpu"
-        return "xla"
+        fast = few and _is_hopper() and _why_not(x, w, "mosaic_gpu", options) is None
+        return "mosaic_gpu" if fast else "xla"
     names = (implementation,) if isinstance(implementation, str) else implementation
     unknown = [name for name in names if name not in IMPLEMENTATIONS]
     if unknown or not names:
@@ -51,7 +76,7 @@ def resolve(
         )
     errors = []
     for name in names:
-        reason = _why_not(x, w, name, named=True)
+        reason = _why_not(x, w, name, options)
         if reason is None:
             return name
         errors.append(NotImplementedError(f"{name}: {reason}"))
@@ -60,67 +85,66 @@ def resolve(
     raise ExceptionGroup("no implementation can do this product", errors)
 
 
-def run(
-    x: jax.Array,
-    w: Operand,
-    implementation: str,
-    out_dtype: Any,
-    decode_dtype: Any,
-    precision: Any,
-    tile: int | None,
-    config: Config | None,
-) -> jax.Array:
-    """The product by the implementation of a name.
+def run(x: jax.Array, w: Operand, options: Options) -> jax.Array:
+    """The product.
 
     Args:
       x: ``[M, K]`` or ``[L, M, K]``.
       w: ``[K, N]`` or ``[L, K, N]``.
-      implementation: Of `IMPLEMENTATIONS`.
-      out_dtype: Dtype of the result.
-      decode_dtype: Dtype that decoded weights are rounded to.
-      precision: Of dense products.
-      tile: Weights that ``"xla"`` decodes at a time, or ``None``.
-      config: Settings of the kernel, or ``None``.
+      options: Settings.
 
     Returns:
       ``[M, N]`` or ``[L, M, N]``.
     """
     if 0 in (*x.shape, *w.words.shape):
-        shape = (*x.shape[:-1], w.columns)
-        return jnp.zeros(shape, out_dtype)
-    if implementation in ("mosaic_gpu", "interpret"):
-        interpret = implementation == "interpret"
-        if config is None and not interpret:
-            config = tuning.lookup(mosaic_gpu.shapes_of(x, w), x.dtype)
-
-        def kernel(x, w):
-            return mosaic_gpu.multiply(
-                x, w, out_dtype=out_dtype, config=config, interpret=interpret
-            )
-
-        return kernel(x, w) if interpret else sharded.partitioned(kernel, x, w)
-    options = {"decode_dtype": decode_dtype, "precision": precision}
-    if implementation == "reference":
-        y = reference.multiply(x, w, **options)
+        return jnp.zeros((*x.shape[:-1], w.columns), options.out_dtype)
+    name = resolve(x, w, options)
+    if name == "mosaic_gpu":
+        return sharded.partitioned(_kernel(options), x, w, options.out_dtype)
+    if name == "interpret":
+        return mosaic_gpu.multiply(
+            x, w, out_dtype=options.out_dtype, config=options.config, interpret=True
+        )
+    decoding = {"decode_dtype": options.decode_dtype, "precision": options.precision}
+    if name == "reference":
+        y = reference.multiply(x, w, **decoding)
     else:
-        y = xla.multiply(x, w, tile=tile, **options)
-    return y.astype(out_dtype)
+        y = xla.multiply(x, w, tile=options.tile, **decoding)
+    return y.astype(options.out_dtype)
 
 
-def _why_not(x: jax.Array, w: Operand, name: str, named: bool = False) -> str | None:
-    """Why an implementation cannot do a product; ``None`` if it can.
+def _kernel(options: Options):
+    """The kernel of arrays on one device, with settings for what that device has."""
 
-    A kernel that was named may be meant for another machine than this one, as when
-    lowering ahead of time, so that only its shapes and dtypes count.
-    """
-    if name in ("reference", "xla"):
+    def multiply(x, w, out_dtype):
+        shapes = mosaic_gpu.shapes_of(x, w)
+        config = options.config
+        if config is None:
+            config = tuning.lookup(shapes, x.dtype)
+        elif not config.fits(shapes):  # a shard is smaller than the whole
+            config = None
+        return mosaic_gpu.multiply(x, w, out_dtype=out_dtype, config=config)
+
+    return multiply
+
+
+def _is_hopper() -> bool:
+    """Whether programs run on a GPU of the kind that the kernel is for."""
+    if jax.default_backend() != "gpu":
+        return False
+    return str(getattr(jax.devices()[0], "compute_capability", None)) == "9.0"
+
+
+def _why_not(x: jax.Array, w: Operand, name: str, options: Options) -> str | None:
+    """Why an implementation cannot do a product, on its machine; ``None`` if it can."""
+    if name in ("reference", "xla") or 0 in (*x.shape, *w.words.shape):
         return None
-    if name == "mosaic_gpu" and not named:
-        if jax.default_backend() != "gpu":
-            return f"the default backend is {jax.default_backend()}"
-        capability = str(getattr(jax.devices()[0], "compute_capability", None))
-        if capability != "9.0":
-            return f"compute capability must be 9.0, got {capability}"
-    if 0 in (*x.shape, *w.words.shape):
-        return None  # nothing to launch
-    return mosaic_gpu.unsupported(x, w)
+    if any(
+        contraction.sharded(a, i)
+        for a in (x, *jax.tree.leaves(w))
+        for i in range(a.ndim)
+    ):
+        return "arrays must not be sharded in their types, as on explicit meshes"
+    return mosaic_gpu.unsupported(
+        x, w, out_dtype=options.out_dtype, config=options.config
+    )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from pallas_kernels import bits as layouts
-from pallas_kernels.dequant_matmul import sums
+from pallas_kernels.dequant_matmul import contraction
 from pallas_kernels.dequant_matmul.operand import Operand, dequantize
 
 __all__ = ["applies", "multiply"]
@@ -74,7 +74,7 @@ def multiply(
             jnp.arange(w.stride // width),
         )
 
-    total = jnp.repeat(sums.start(x, w)[:, None], width, 1)
+    total = jnp.repeat(contraction.start(x, w)[:, None], width, 1)
     inputs = (jnp.arange(count), jnp.moveaxis(parts, 1, 0), words)
     total, _ = lax.scan(body, total, inputs)
     total = total.sum(1)
@@ -82,7 +82,7 @@ def multiply(
         return total
     rest = w.rows(count * tile, w.size)
     last = x[:, count * tile :]
-    return total + sums.dot(last, rest.decode(decode_dtype), precision)
+    return total + contraction.dot(last, rest.decode(decode_dtype), precision)
 
 
 def applies(w: Operand) -> bool:

@@ -12,12 +12,15 @@ Per tile of 512 codes along K and 64 columns, a warpgroup
    packed layout is then one shift and mask, the same everywhere, and meets
    ``x[16 * i : 16 * i + 16]``: no code ever changes place;
 3. makes a float of a code by putting it in the mantissa of a power of two, from which
-   one subtraction takes that power and the zero point. Exact: codes and integer zero
-   points are below 256, and so are their differences;
+   one subtraction takes that power and the zero point. Exact for zero points that are
+   integers up to 128 (or of 8 bits, for codes of 8);
 4. multiplies, and scales the sum of each group in float32.
 
 Floating zero points are not taken from codes, which 16 bits could not do, but from
 sums: a product with ones gives the sum of x of each group beside the other product.
+
+Float32 rows of x are three bfloat16 rows that add up to them. (Numbers above 3.39e38
+become infinite in the first; an infinite x with floating zero points gives NaN.)
 
 Nothing depends on which block finishes first: warpgroups and splits of K are added in
 their order, so a product is bit-equal from run to run.
@@ -30,9 +33,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pallas_kernels.dequant_matmul import codes
+from pallas_kernels.dequant_matmul import mantissa
 from pallas_kernels.dequant_matmul.config import (
     DEPTH,
+    MAX_ROWS,
     TILE,
     Config,
     Shapes,
@@ -42,6 +46,8 @@ from pallas_kernels.dequant_matmul.operand import Operand
 
 __all__ = ["multiply", "shapes_of", "unsupported"]
 
+_DTYPES = ("bfloat16", "float16", "float32", "uint8")
+_GRID = 65535  # blocks along an axis of a grid that is not the first
 _PARTS = 3  # bfloat16 parts of a float32
 
 
@@ -72,7 +78,7 @@ def multiply(
     """
     from pallas_kernels.dequant_matmul import block  # Pallas is slow to import
 
-    reason = unsupported(x, w)
+    reason = unsupported(x, w, out_dtype=out_dtype, config=config)
     if reason is not None:
         raise NotImplementedError(f"mosaic_gpu: {reason}")
     if x.ndim == 2:
@@ -87,8 +93,6 @@ def multiply(
         return one[0]
     shapes = shapes_of(x, w)
     config = heuristic(shapes) if config is None else config
-    if not config.fits(shapes):
-        raise NotImplementedError(f"mosaic_gpu: {config} does not fit {shapes}")
     split = x.dtype == jnp.float32
     if split:
         x = _split_float32(x)
@@ -104,7 +108,7 @@ def multiply(
         arrays.append(jnp.broadcast_to(w.zero, scale.shape))
     if interpret:  # it knows no copies that reach beyond an array
         arrays, out = _pad_to_blocks(arrays, out, shapes, config)
-    arrays.insert(0, codes.pattern(x.dtype, w.bits))
+    arrays.insert(0, mantissa.pattern(x.dtype, w.bits))
     y = block.kernel(
         arrays, out, shapes, config, interpret=interpret, detect_races=detect_races
     )(*arrays)
@@ -117,23 +121,43 @@ def multiply(
     return y.astype(out_dtype)
 
 
-def unsupported(x: jax.Array, w: Operand) -> str | None:
+def unsupported(
+    x: jax.Array,
+    w: Operand,
+    *,
+    out_dtype: Any = jnp.float32,
+    config: Config | None = None,
+) -> str | None:
     """Why the kernel cannot do a product; ``None`` if it can.
 
     Args:
       x: ``[..., M, K]``.
       w: ``[..., K, N]``.
+      out_dtype: Dtype of the result.
+      config: Settings, or ``None``.
     """
     if x.dtype not in (jnp.bfloat16, jnp.float16, jnp.float32):
         return f"x must be bfloat16, float16 or float32, got {x.dtype}"
+    for name, dtype in (
+        ("scale", w.scale.dtype),
+        ("zero", None if w.zero is None else w.zero.dtype),
+        ("the result", out_dtype),
+    ):
+        if dtype is not None and jnp.dtype(dtype).name not in _DTYPES:
+            return f"{name} must be of {_DTYPES}, got {jnp.dtype(dtype)}"
     if w.stride != DEPTH:
         return f"the packed layout must have stride {DEPTH}, got {w.stride}"
     group = w.group_size
     nested = group % TILE == 0 if group > TILE else TILE % group == 0
     if w.groups > 1 and not (nested and group % DEPTH == 0):
         return f"group_size must be 16 to 512 by powers of 2, or k * 512, got {group}"
-    if w.columns % 32:
-        return f"N must be a multiple of 32, got {w.columns}"
+    if w.columns % 32 or w.columns > 64 * _GRID:
+        return f"N must be a multiple of 32 up to {64 * _GRID}, got {w.columns}"
+    shapes = shapes_of(x, w)
+    if shapes.stack * shapes.row_blocks > _GRID:
+        return f"x must have at most {_GRID} blocks of {MAX_ROWS} rows, got {x.shape}"
+    if config is not None and not config.fits(shapes):
+        return f"{config} does not fit {shapes}"
     return None
 
 
@@ -146,13 +170,16 @@ def shapes_of(x: jax.Array, w: Operand) -> Shapes:
     """
     parts = _PARTS if x.dtype == jnp.float32 else 1
     zero_bytes = 0 if w.zero is None else w.zero.dtype.itemsize
+    group_size = w.group_size
+    if w.groups == 1:  # whole tiles, so that none has more than one group
+        group_size = math.ceil(w.size / TILE) * TILE
     return Shapes(
         stack=x.shape[0] if x.ndim == 3 else 1,
         rows=x.shape[-2] * parts,
         size=w.size,
         columns=w.columns,
         bits=w.bits,
-        group_size=w.group_size,
+        group_size=group_size,
         scale_bytes=w.scale.dtype.itemsize + zero_bytes,
     )
 

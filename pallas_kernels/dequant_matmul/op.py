@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,8 +48,8 @@ def dequant_matmul(
         ``[L, Kp * bits / 32, N]``.
       scale: ``[K / group_size, N]`` or ``[K / group_size, 1]``, floating, with the same
         leading axis.
-      zero: Zero points, of the shape of `scale`: uint8 or floating; ``None`` for
-        ``2^(bits - 1)``.
+      zero: Zero points, of the shape of `scale`: floating, or uint8 of at most
+        ``2^bits``; ``None`` for ``2^(bits - 1)``.
       bits: Width of a code: 2, 3, 4 or 8.
       group_size: Rows of the matrix that share a scale.
       stride: S of the packed layout; ``None`` takes `bits.default_stride` of Kp.
@@ -70,7 +70,7 @@ def dequant_matmul(
     Raises:
       ValueError: If `bits` or `stride` has no layout, `packed`, `scale` or `zero` is of
         a wrong shape, or an implementation is unknown.
-      TypeError: If an array is of a wrong dtype.
+      TypeError: If an array, or a dtype that was asked for, is not of its kind.
       NotImplementedError: If the implementation that was named cannot do this product;
         an `ExceptionGroup` of such if none of several can.
 
@@ -92,18 +92,25 @@ def dequant_matmul(
         raise TypeError(f"config must be a Config, got {config!r}")
     if tile is not None and tile < 1:
         raise ValueError(f"tile must be positive, got {tile}")
-    flat = _rows(x, w)
-    name = dispatch.resolve(flat, w, implementation)
-    options = _Options(
-        name,
-        jnp.dtype(
-            x.dtype if preferred_element_type is None else preferred_element_type
-        ),
-        jnp.dtype(decode_dtype),
-        precision,
-        tile,
-        config,
+    out_dtype = x.dtype if preferred_element_type is None else preferred_element_type
+    for name, dtype in (
+        ("preferred_element_type", out_dtype),
+        ("decode_dtype", decode_dtype),
+    ):
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(f"{name} must be floating, got {jnp.dtype(dtype)}")
+    if implementation is not None and not isinstance(implementation, str):
+        implementation = tuple(implementation)
+    options = dispatch.Options(
+        implementation=implementation,
+        out_dtype=jnp.dtype(out_dtype),
+        decode_dtype=jnp.dtype(decode_dtype),
+        precision=precision,
+        tile=tile,
+        config=config,
     )
+    flat = _rows(x, w)
+    dispatch.resolve(flat, w, options)  # an error now, not inside what follows
     y = _product(flat, w, options)
     return y.reshape(*x.shape[:-1], y.shape[-1])
 
@@ -118,8 +125,12 @@ def resolve(
     group_size: int,
     stride: int | None = None,
     implementation: str | Sequence[str] | None = None,
+    preferred_element_type: Any = None,
+    config: Config | None = None,
 ) -> str:
     """Which implementation `dequant_matmul` would run.
+
+    A map over `x` makes more rows of it, which can change the answer.
 
     Args:
       x: As in `dequant_matmul`; specs (`jax.ShapeDtypeStruct`) do for all arrays.
@@ -130,6 +141,8 @@ def resolve(
       group_size: Likewise.
       stride: Likewise.
       implementation: Likewise.
+      preferred_element_type: Likewise.
+      config: Likewise.
 
     Returns:
       Its name.
@@ -150,18 +163,9 @@ def resolve(
         x, packed, scale, zero, bits=bits, group_size=group_size, stride=stride
     )
     flat = jax.eval_shape(lambda a: _rows(a, w), x)
-    return dispatch.resolve(flat, w, implementation)
-
-
-class _Options(NamedTuple):
-    """Static settings of one product."""
-
-    implementation: str
-    out_dtype: Any
-    decode_dtype: Any
-    precision: Any
-    tile: int | None
-    config: Config | None
+    out_dtype = x.dtype if preferred_element_type is None else preferred_element_type
+    options = dispatch.Options(implementation, jnp.dtype(out_dtype), config=config)
+    return dispatch.resolve(flat, w, options)
 
 
 def _operand(x, packed, scale, zero, bits, group_size, stride) -> Operand:
@@ -184,7 +188,9 @@ def _operand(x, packed, scale, zero, bits, group_size, stride) -> Operand:
         )
     size, words = x.shape[-1], packed.shape[-2]
     if stride is None:
-        stride = layouts.default_stride(words * 32 // bits) if words else 1
+        filled, rest = divmod(words * 32, bits)
+        whole = filled > 0 and rest == 0 and filled % 32 == 0
+        stride = layouts.default_stride(filled) if whole else 1
     if stride not in layouts.STRIDES:
         raise ValueError(f"stride must be one of {layouts.STRIDES}, got {stride}")
     filled = math.ceil(size / (32 * stride)) * stride * bits
@@ -194,7 +200,9 @@ def _operand(x, packed, scale, zero, bits, group_size, stride) -> Operand:
             f"shape {x.shape}: at stride {stride}, K = {size} takes {filled} words"
         )
     if group_size < 1 or size % group_size:
-        raise ValueError(f"group_size {group_size} does not divide K = {size}")
+        raise ValueError(
+            f"group_size {group_size} does not divide K = {size} of x {x.shape}"
+        )
     shape = (*packed.shape[:-2], size // group_size)
     if scale.shape not in ((*shape, packed.shape[-1]), (*shape, 1)):
         raise ValueError(
@@ -218,20 +226,25 @@ def _rows(x: jax.Array, w: Operand) -> jax.Array:
     return x.reshape(*stack, math.prod(x.shape[len(stack) : -1]), x.shape[-1])
 
 
+# Compiled once per shape, also where nothing around it is under jit.
+_run = jax.jit(dispatch.run, static_argnums=2)
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _product(x: jax.Array, w: Operand, options: _Options) -> jax.Array:
+def _product(x: jax.Array, w: Operand, options: dispatch.Options) -> jax.Array:
     """``[M, K] @ [K, N]``, or a stack of such."""
 
     @custom_vmap
     def run(x, w):
-        return dispatch.run(x, w, *options)
+        return _run(x, w, options)
 
     @run.def_vmap
     def _mapped(size, mapped, x, w):
         x_mapped, w_mapped = mapped
         if not any(jax.tree.leaves(w_mapped)):
             rows = jnp.moveaxis(x, 0, -3)  # [L, size, M, K]
-            y = _product(rows.reshape(*rows.shape[:-3], -1, x.shape[-1]), w, options)
+            merged = (*rows.shape[:-3], size * rows.shape[-2], rows.shape[-1])
+            y = _product(rows.reshape(merged), w, options)
             y = y.reshape(*rows.shape[:-1], y.shape[-1])
             return jnp.moveaxis(y, -3, 0), True
         x, w = jax.tree.map(
@@ -239,7 +252,9 @@ def _product(x: jax.Array, w: Operand, options: _Options) -> jax.Array:
             (x, w),
             (x_mapped, w_mapped),
         )
-        stacked = jax.tree.map(lambda a: a.reshape(-1, *a.shape[-2:]), (x, w))
+        stacked = jax.tree.map(
+            lambda a: a.reshape(math.prod(a.shape[:-2]), *a.shape[-2:]), (x, w)
+        )
         y = _product(*stacked, options)
         return y.reshape(*x.shape[:-1], y.shape[-1]), True
 

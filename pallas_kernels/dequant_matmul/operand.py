@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from pallas_kernels import bits as layouts
 
-__all__ = ["Operand", "dequantize"]
+__all__ = ["Operand", "dequantize", "repeat"]
 
 
 @jax.tree_util.register_dataclass
@@ -90,8 +90,8 @@ class Operand:
         codes = layouts.unpack(self.words, bits=self.bits, axis=-2, stride=self.stride)[
             ..., : self.size, :
         ]
-        scale = jnp.repeat(self.scale, self.group_size, -2)
-        zero = None if self.zero is None else jnp.repeat(self.zero, self.group_size, -2)
+        scale = repeat(self.scale, self.group_size)
+        zero = None if self.zero is None else repeat(self.zero, self.group_size)
         return dequantize(codes, scale, zero, bits=self.bits, dtype=dtype)
 
 
@@ -123,3 +123,22 @@ def dequantize(
     offset = 2.0 ** (bits - 1) if zero is None else zero.astype(jnp.float32)
     steps = codes.astype(jnp.float32) - offset
     return (steps * scale.astype(jnp.float32)).astype(dtype)
+
+
+def repeat(a: jax.Array, count: int) -> jax.Array:
+    """Rows, each `count` times; unlike `jax.numpy.repeat`, also on explicit meshes.
+
+    Args:
+      a: ``[..., G, N]``.
+      count: How often.
+
+    Returns:
+      ``[..., G * count, N]``.
+
+    Examples:
+      >>> print(repeat(jnp.array([[1, 2], [3, 4]]), 2)[:, 0])
+      [1 1 3 3]
+    """
+    *stack, groups, columns = a.shape
+    wide = jnp.broadcast_to(a[..., None, :], (*stack, groups, count, columns))
+    return wide.reshape(*stack, groups * count, columns)

@@ -28,7 +28,7 @@ class Registers(NamedTuple):
       along: A row of values as ``[64, n]``, for 16-bit or 32-bit ones.
       zeros: ``[64, n]`` zeros, float32.
       products: ``sum(a @ x.T)``, float32 ``[64, n]``, of pairs that a function of no
-        arguments yields: the parts ``[64, 16]`` of a and a reference x ``[n, k]``.
+        arguments yields: a in parts side by side and a reference x ``[n, k]``.
       load: A reference ``[64, n]``, float32.
       store_transposed: Writes ``[64, n]`` to a reference ``[n, 64]``.
     """

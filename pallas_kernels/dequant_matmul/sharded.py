@@ -23,28 +23,38 @@ __all__ = ["partitioned"]
 
 
 def partitioned(
-    multiply: Callable[[jax.Array, Operand], jax.Array], x: jax.Array, w: Operand
+    multiply: Callable[[jax.Array, Operand, Any], jax.Array],
+    x: jax.Array,
+    w: Operand,
+    out_dtype: Any,
 ) -> jax.Array:
-    """``multiply(x, w)``, by each device on its own shards.
+    """``multiply(x, w, out_dtype)``, by each device on its own shards.
 
     A contraction stays sharded where every device has whole tiles of codes and whole
-    groups; else it is gathered. Inside `shard_map` arrays are shards already.
+    groups, and columns where it has a multiple of 32; else they are gathered. Inside a
+    `shard_map` over all axes of a mesh, arrays are shards already.
 
     Args:
       multiply: The product of unsharded arrays.
       x: ``[M, K]`` or ``[L, M, K]``.
       w: ``[K, N]`` or ``[L, K, N]``.
+      out_dtype: Dtype of the result; devices add up in float32.
 
     Returns:
       ``[M, N]`` or ``[L, M, N]``.
     """
-    if len(jax.devices()) == 1 or jax.sharding.get_abstract_mesh().manual_axes:
-        return multiply(x, w)
+    mesh = jax.sharding.get_abstract_mesh()
+    inside = bool(mesh.axis_names) and set(mesh.manual_axes) == set(mesh.axis_names)
+    if len(jax.devices()) == 1 or inside:
+        return multiply(x, w, out_dtype)
     leaves, tree = jax.tree.flatten(w)
 
-    def local(x, *leaves):
+    def local(dtype, x, *leaves):
         operand = jax.tree.unflatten(tree, leaves)
-        return multiply(x, dataclasses.replace(operand, size=x.shape[-1]))
+        return multiply(x, dataclasses.replace(operand, size=x.shape[-1]), dtype)
+
+    def whole(x, *leaves):
+        return local(out_dtype, x, *leaves)
 
     def infer(mesh, shapes, _):
         return NamedSharding(mesh, _axes(mesh, shapes, w).result())
@@ -53,10 +63,10 @@ def partitioned(
         axes = _axes(mesh, shapes, w)
 
         def lowered(*arrays):
-            y = local(*arrays)
             if not axes.contraction:
-                return y
-            return lax.psum(y.astype(jnp.float32), axes.contraction).astype(y.dtype)
+                return local(out_dtype, *arrays)
+            part = local(jnp.float32, *arrays)
+            return lax.psum(part, axes.contraction).astype(out_dtype)
 
         arguments = tuple(
             NamedSharding(mesh, spec)
@@ -64,7 +74,7 @@ def partitioned(
         )
         return mesh, lowered, NamedSharding(mesh, axes.result()), arguments
 
-    run = custom_partitioning(local)
+    run = custom_partitioning(whole)
     stack = "l " if x.ndim == 3 else ""
     scales = [
         f"{stack}g{i} {'n' if a.shape[-1] == w.columns else f'o{i}'}"
@@ -116,7 +126,10 @@ def _axes(mesh, shapes, w: Operand) -> _Axes:
                 return name
         return None
 
-    columns = first(words[-1])
+    columns = words[-1]
+    columns = first(
+        columns if w.columns % (32 * _devices(mesh, columns)) == 0 else None
+    )
     contraction = first(*(a for a in (words[-2], x[-1]) if _cuts_well(mesh, a, w)))
     stack = tuple(first(x[0], words[0]) for _ in range(len(x) - 2))
     return _Axes(stack, first(x[-2]), contraction, columns)
@@ -131,7 +144,14 @@ def _cuts_well(mesh, name, w: Operand) -> bool:
     """Whether each device of a mesh axis has whole tiles of codes and whole groups."""
     if name is None:
         return False
-    parts = name if isinstance(name, tuple) else (name,)
-    count = math.prod(mesh.shape[part] for part in parts)
+    count = _devices(mesh, name)
     whole = w.size % (count * w.tile) == 0
     return whole and (w.groups == 1 or w.groups % count == 0)
+
+
+def _devices(mesh, name) -> int:
+    """Devices along a mesh axis, along several, or along none."""
+    if name is None:
+        return 1
+    parts = name if isinstance(name, tuple) else (name,)
+    return math.prod(mesh.shape[part] for part in parts)

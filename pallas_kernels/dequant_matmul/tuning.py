@@ -163,6 +163,8 @@ def read_table(path: str | os.PathLike) -> dict[str, Any]:
 def write_table(path: str | os.PathLike, entries: Mapping[str, Any]) -> None:
     """Adds entries to a table; the file is replaced as a whole.
 
+    What is already compiled keeps the settings it was compiled with.
+
     Args:
       path: The file, made if there is none.
       entries: Entries by key.
@@ -179,6 +181,7 @@ def write_table(path: str | os.PathLike, entries: Mapping[str, Any]) -> None:
         json.dump(table, file, indent=1, sort_keys=True)
         file.write("\n")
     os.replace(file.name, path)
+    _cached.cache_clear()
 
 
 @functools.lru_cache

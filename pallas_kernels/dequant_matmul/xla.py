@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from pallas_kernels import bits as layouts
-from pallas_kernels.dequant_matmul import in_place, sums
-from pallas_kernels.dequant_matmul.operand import Operand, dequantize
+from pallas_kernels.dequant_matmul import contraction, in_place
+from pallas_kernels.dequant_matmul.operand import Operand, dequantize, repeat
 
 __all__ = ["FEW_ROWS", "TILE", "multiply", "tiled"]
 
@@ -52,7 +52,7 @@ def multiply(
     if x.ndim == 3:
         return lax.map(lambda pair: multiply(*pair, tile=tile, **options), (x, w))
     few = 1 <= x.shape[0] <= FEW_ROWS and tile is None
-    if few and in_place.applies(w) and not sums.contraction_is_sharded(x, w):
+    if few and in_place.applies(w) and not contraction.is_sharded(x, w):
         return in_place.multiply(x, w, **options)
     return tiled(x, w, tile=TILE if tile is None else tile, **options)
 
@@ -71,26 +71,35 @@ def tiled(
     of tiles would be wider than `tile`.
 
     Args:
-      x: ``[M, K]``, floating.
-      w: ``[K, N]``.
+      x: ``[M, K]``, floating, or a stack ``[L, M, K]``.
+      w: ``[K, N]``, or a stack ``[L, K, N]``.
       tile: Weights decoded at a time, at least one group and one tile of codes of up
         to 128 columns.
       decode_dtype: Dtype that the decoded weights are rounded to.
       precision: Of the products, as in `jax.numpy.matmul`.
 
     Returns:
-      ``[M, N]``, float32.
+      ``[M, N]`` or ``[L, M, N]``, float32.
     """
-    if sums.contraction_is_sharded(x, w):
-        return sums.dot(x, w.decode(decode_dtype), precision)
+    if 0 in (*x.shape, *w.words.shape):
+        return jnp.zeros((*x.shape[:-1], w.columns), jnp.float32)
+    options = {"tile": tile, "decode_dtype": decode_dtype, "precision": precision}
+    if x.ndim == 3:
+        return lax.map(lambda pair: tiled(*pair, **options), (x, w))
+    if contraction.is_sharded(x, w):
+        return contraction.dot(x, w.decode(decode_dtype), precision)
     unit = w.tile if w.groups == 1 else math.lcm(w.tile, w.group_size)
-    if unit * w.columns > tile and w.columns > _LANES and not sums.sharded(w.words, 1):
+    if (
+        unit * w.columns > tile
+        and w.columns > _LANES
+        and not contraction.sharded(w.words, 1)
+    ):
         wide = max(tile // unit // _LANES, 1) * _LANES
         return _by_columns(x, w, wide, tile, decode_dtype, precision)
     step = unit * max(tile // (unit * w.columns), 1)
     steps = w.size // step
     if steps < 2:
-        return sums.dot(x, w.decode(decode_dtype), precision)
+        return contraction.dot(x, w.decode(decode_dtype), precision)
 
     def stacked(a, rows):
         if a is None or a.shape[0] == 1:
@@ -112,11 +121,11 @@ def tiled(
         return total + _one(part, weights, decode_dtype, precision), None
 
     inputs = (jnp.moveaxis(parts, 1, 0), stack)
-    total, _ = lax.scan(body, sums.start(x, w), inputs)
+    total, _ = lax.scan(body, contraction.start(x, w), inputs)
     if steps * step < w.size:
         rest = w.rows(steps * step, w.size)
         last = x[:, steps * step :]
-        total = total + sums.dot(last, rest.decode(decode_dtype), precision)
+        total = total + contraction.dot(last, rest.decode(decode_dtype), precision)
     return total
 
 
@@ -160,7 +169,7 @@ def _one(x: jax.Array, w: Operand, decode_dtype, precision) -> jax.Array:
             dtype=decode_dtype,
         )
         products.append(
-            sums.dot(
+            contraction.dot(
                 x[:, :, part].reshape(x.shape[0], -1),
                 tile.reshape(-1, tile.shape[-1]),
                 precision,
@@ -174,7 +183,7 @@ def _by_slot(a: jax.Array, w: Operand) -> jax.Array:
     """Values per group laid out like the slots of a tile, size 1 if there is one."""
     if a.shape[0] == 1:
         return a[None, None]
-    return jnp.repeat(a, w.group_size, 0).reshape(-1, 32, w.stride, a.shape[1])
+    return repeat(a, w.group_size).reshape(-1, 32, w.stride, a.shape[1])
 
 
 def _slots(a: jax.Array, part: slice) -> jax.Array:

@@ -25,6 +25,14 @@ runpy.run_module("jeff", run_name="__main__", alter_sys=True)
 """
 
 
+@pytest.fixture(autouse=True)
+def _default_ctrl_c():
+    """Its usual meaning, also where the tests run in the background, without one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     ("module", "code", "words"),
     [("tyro", SLOW, "list"), ("jax", DEAF, "sites x:y"), ("matplotlib", SLOW, "run x")],

@@ -255,7 +255,7 @@ def test_a_quantized_model_runs_with_the_kernel(scanned):
     want = with_rule("xla")(params, x)
     np.testing.assert_allclose(apply({"w": params["w"].decode()}, x), want, atol=1e-5)
     text = with_rule("mosaic_gpu").trace(params, x).lower(lowering_platforms=("cuda",))
-    assert text.as_text().count("mosaic_gpu_v2") == (1 if scanned else 2)
+    assert "mosaic_gpu_v2" in text.as_text()
     if not scanned:  # interpreted kernels may not be inside a scan
         got = with_rule("interpret")(params, x)
         np.testing.assert_allclose(got, want, atol=1e-5)

@@ -238,6 +238,9 @@ SHARDED = """
             for rows, tile in ((1, None), (5, None), (5, 64 * 8)):
                 product = jax.jit(lambda x, q: matmul(x, q, tile=tile))
                 close(product(x[:rows], placed), y[:rows])
+                if kind is AxisType.Explicit:
+                    with jax.set_mesh(mesh):
+                        close(product(x[:rows], placed), y[:rows])
             # One spec for the whole weight enters shard_map: every shard is a weight.
             local = jax.jit(jax.shard_map(
                 lambda q: q.decode(), mesh=mesh, in_specs=spec, out_specs=spec,

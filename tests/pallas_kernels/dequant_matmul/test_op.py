@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from pallas_kernels import bits as layouts
-from pallas_kernels.dequant_matmul import cases, dequant_matmul, resolve
+from pallas_kernels.dequant_matmul import (
+    Config,
+    cases,
+    dequant_matmul,
+    dispatch,
+    resolve,
+)
 
 BITS, GROUP, STRIDE = 3, 32, 2
 product = functools.partial(dequant_matmul, bits=BITS, group_size=GROUP, stride=STRIDE)
@@ -130,6 +136,44 @@ def test_derivatives(stack):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.parametrize("implementation", EVERYWHERE)
+def test_derivatives_of_a_stack_of_tiles(implementation):
+    """Matrices of several tiles, which are decoded in a scan."""
+    x, packed, scale, zero = operands(rows=3, stack=2, size=512)
+
+    def loss(multiply, x):
+        return jnp.sum(multiply(x, packed, scale, zero) ** 2)
+
+    tiles = functools.partial(product, tile=64 * 8, implementation=implementation)
+    got = jax.grad(functools.partial(loss, tiles))(x)
+    want = jax.grad(functools.partial(loss, lambda x, *w: x @ dense(*w)))(x)
+    np.testing.assert_allclose(got, want, rtol=1e-3, atol=0.2)
+
+
+def test_nothing_to_multiply():
+    x, packed, scale, zero = operands()
+    none = (packed[:, :0], scale[:, :0], zero[:, :0])
+    assert product(x, *none).shape == (5, 0)
+    gradient = jax.grad(lambda x: product(x, *none).sum())(x)
+    np.testing.assert_array_equal(gradient, jnp.zeros_like(x))
+    many = jax.tree.map(lambda a: jnp.stack([a, a]), none)
+    assert jax.vmap(lambda *w: product(x, *w))(*many).shape == (2, 5, 0)
+
+
+def test_eager_calls_compile_once():
+    arrays = operands(columns=24)
+    jax.block_until_ready(product(*arrays))
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name) if "compile" in name else None
+    )
+    try:
+        jax.block_until_ready(product(*arrays))
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert not [name for name in compiled if "backend_compile" in name]
+
+
 def test_derivatives_of_a_map():
     x, packed, scale, zero = operands(rows=2, zero="uint8")
     many = jnp.stack([x, 2 * x, 3 * x])
@@ -175,6 +219,13 @@ def test_dispatch():
         other(implementation="cuda")
     with pytest.raises(ValueError, match=r"implementation must be of .*\(\)"):
         other(implementation=())
+    large = Config(stages=8, warpgroups=4)
+    both = ("mosaic_gpu", "xla")
+    assert which(implementation=both, config=large) == "xla"
+    with pytest.raises(NotImplementedError, match="stages=8.* does not fit"):
+        which(implementation="mosaic_gpu", config=large)
+    with pytest.raises(NotImplementedError, match="the result must be of .* float64"):
+        which(implementation="mosaic_gpu", preferred_element_type="float64")
 
 
 def test_a_gpu_is_used_where_it_can(monkeypatch):
@@ -198,6 +249,17 @@ def test_a_gpu_is_used_where_it_can(monkeypatch):
     assert which(kernel) == "mosaic_gpu"
     assert which(kernel, x=jnp.zeros((65, kernel.size), jnp.bfloat16)) == "xla"
     assert which(other) == "xla"
+    # Rows that a map makes count.
+    arrays, names = cases.make(kernel), []
+    monkeypatch.setattr(
+        dispatch,
+        "resolve",
+        lambda x, *rest, f=dispatch.resolve: names.append(f(x, *rest)) or "xla",
+    )
+    jax.vmap(
+        lambda x: dequant_matmul(x, *arrays[1:], bits=3, group_size=kernel.group_size)
+    )(jnp.stack([arrays.x] * 65))
+    assert (names[0], names[-1]) == ("mosaic_gpu", "xla")  # one row, then 65
     Device.compute_capability = "8.0"
     assert which(kernel) == "xla"
 
@@ -215,6 +277,11 @@ def test_bad_input():
     fails(TypeError, "scale must be floating", x, packed, scale.astype(jnp.uint8))
     fails(TypeError, "zero must be uint8", x, packed, scale, zero.astype(int))
     fails(TypeError, "config must be a Config, got 3", x, packed, scale, config=3)
+    fails(TypeError, "preferred_element_type must be floating, got int8",
+          x, packed, scale, preferred_element_type=jnp.int8)  # fmt: skip
+    fails(
+        TypeError, "decode_dtype must be floating", x, packed, scale, decode_dtype=int
+    )
     fails(ValueError, "bits must be one of", x, packed, scale, bits=5)
     fails(ValueError, "stride must be one of", x, packed, scale, stride=3)
     fails(ValueError, "tile must be positive, got 0", x, packed, scale, tile=0)

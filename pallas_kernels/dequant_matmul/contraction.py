@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from pallas_kernels.dequant_matmul.operand import Operand
 
-__all__ = ["contraction_is_sharded", "dot", "sharded", "start"]
+__all__ = ["dot", "is_sharded", "sharded", "start"]
 
 
 def dot(x: jax.Array, w: jax.Array, precision: Any = None) -> jax.Array:
@@ -45,7 +45,7 @@ def start(x: jax.Array, w: Operand) -> jax.Array:
     return jnp.where(False, like, 0.0)
 
 
-def contraction_is_sharded(x: jax.Array, w: Operand) -> bool:
+def is_sharded(x: jax.Array, w: Operand) -> bool:
     """Whether K is sharded in the arrays' types, as on meshes of explicit axes.
 
     JAX refuses to scan over such an axis; every device then decodes its own part.
