@@ -92,7 +92,7 @@ def to_autoawq(weight: Codes) -> AutoAWQ:
       >>> [f"{int(w[0, 0]) % 2**32:x}" for w in (packed.qweight, packed.qzeros)]
       ['75316420', '88888888']
     """
-    codes, scale, zero, order = as_codes(weight)
+    codes, scale, zero, order = as_codes(weight, _BITS)
     if order is not None:
         raise ValueError("AutoAWQ's layout keeps no order of inputs, but there is one")
     if scale.dtype != jnp.float16:

@@ -43,11 +43,13 @@ class Codes(NamedTuple):
     order: jax.Array | None = None
 
 
-def as_codes(weight: Codes) -> Codes:
+def as_codes(weight: Codes, bits: int | None = None) -> Codes:
     """`weight` as JAX arrays that fit each other.
 
     Args:
       weight: What is to be written in some layout.
+      bits: Width of a code in that layout, if codes and zero points are to be held
+        against it; inside a trace there are no values to look at.
 
     Returns:
       The same codes, scales, zero points and order.
@@ -55,7 +57,8 @@ def as_codes(weight: Codes) -> Codes:
     Raises:
       TypeError: If `codes` or `zero` is not uint8, `order` not int32, or `scale` of
         another dtype.
-      ValueError: If the shapes do not fit each other.
+      ValueError: If the shapes do not fit each other, or a code or a zero point is not
+        below ``2^bits``.
 
     Examples:
       >>> as_codes(Codes(np.zeros((32, 8), np.uint8), np.ones((3, 8), np.float16)))
@@ -79,6 +82,11 @@ def as_codes(weight: Codes) -> Codes:
                 f"order of shape {order.shape} does not fit codes of shape "
                 f"{codes.shape}: expected {codes.shape[:1]}"
             )
+    for name, a in (("codes", codes), ("zero", zero)):
+        if bits is None or a is None or isinstance(a, core.Tracer) or not a.size:
+            continue
+        if int(a.max()) >= 2**bits:
+            raise ValueError(f"{name} must be below 2^{bits}, got {int(a.max())}")
     return Codes(codes, scale, zero, order)
 
 

@@ -145,7 +145,7 @@ def to_compressed_tensors(
       ['01076543210', '00000000032']
     """
     _check(bits)
-    weight = as_codes(weight)
+    weight = as_codes(weight, bits)
     inputs, outputs = weight.codes.shape
     codes, rows = restore_order(weight)
 

@@ -152,7 +152,7 @@ def to_gptq(weight: Codes, *, bits: int, checkpoint_format: str = "gptq") -> GPT
       '33333333333'
     """
     _check(bits, checkpoint_format)
-    weight = as_codes(weight)
+    weight = as_codes(weight, bits)
     scale, zero = weight.scale, weight.zero
     size, columns = weight.codes.shape
     if scale.dtype != jnp.float16:

@@ -54,7 +54,7 @@ def to_strided(weight: Codes, *, bits: int, stride: int | None = None) -> Stride
       >>> to_strided(codes, bits=3).packed.shape
       (9, 4)
     """
-    codes, scale, zero, order = as_codes(weight)
+    codes, scale, zero, order = as_codes(weight, bits)
     size = codes.shape[0]
     if stride is None:
         stride = layouts.default_stride(size + -size % 32)

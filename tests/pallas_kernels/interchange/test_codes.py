@@ -1,10 +1,13 @@
 """The form between layouts: what fits, and orders of inputs."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pallas_kernels import interchange
 from pallas_kernels.interchange import Codes, input_order
 from pallas_kernels.interchange.codes import (
     apply_order,
@@ -106,3 +109,21 @@ def test_groups_must_be_of_one_size():
 def test_a_traced_index_is_refused():
     with pytest.raises(TypeError, match="Close over it"):
         jax.jit(lambda g: jnp.asarray(input_order(g, 2)))(np.array([0, 1]))
+
+
+@pytest.mark.parametrize("name", ["codes", "zero"])
+def test_what_does_not_fit_the_width_is_not_cut(name):
+    codes = Codes(
+        np.zeros((64, 32), np.uint8),
+        np.ones((2, 32), np.float16),
+        np.zeros((2, 32), np.uint8),
+    )
+    getattr(codes, name)[1, 3] = 16
+    for write in (
+        interchange.to_autoawq,
+        functools.partial(interchange.to_gptq, bits=4),
+        functools.partial(interchange.to_compressed_tensors, bits=4),
+        functools.partial(interchange.to_strided, bits=4),
+    ):
+        with pytest.raises(ValueError, match=rf"{name} must be below 2\^4, got 16"):
+            write(codes)
