@@ -5,8 +5,12 @@ from jeff.mbq.awq_scale import awq_scale, weight_magnitude
 from jeff.mbq.calibration import Batch, check_batches
 from jeff.mbq.clip import clip_search, clip_weight
 from jeff.mbq.config import BalanceConfig
+from jeff.mbq.gptq_method import gptq
+from jeff.mbq.gptq_rounding import GPTQCodes, gptq_codes
+from jeff.mbq.gptq_weight import gptq_quantize
 from jeff.mbq.group_spec import GroupSpec
 from jeff.mbq.groups import Group, infer_groups
+from jeff.mbq.hessian import activation_hessian
 from jeff.mbq.methods import awq, mbq, rtn, smoothquant
 from jeff.mbq.objective import mae, mse
 from jeff.mbq.report import GroupReport, Quantized, Report
@@ -23,11 +27,13 @@ from jeff.mbq.token_weights import (
 __all__ = [
     "BalanceConfig",
     "Batch",
+    "GPTQCodes",
     "Group",
     "GroupReport",
     "GroupSpec",
     "Quantized",
     "Report",
+    "activation_hessian",
     "activation_magnitude",
     "awq",
     "awq_scale",
@@ -37,6 +43,9 @@ __all__ = [
     "clip_search",
     "clip_weight",
     "floored",
+    "gptq",
+    "gptq_codes",
+    "gptq_quantize",
     "infer_groups",
     "mae",
     "mbq",

@@ -35,6 +35,10 @@ class BalanceConfig:
       share: How the magnitudes of channels that must share a scale are reduced,
         ``"max"`` or ``"mean"`` (grouped-query attention).
       smoothing: Exponent of SmoothQuant.
+      damping: Part of the mean diagonal of GPTQ's Hessians that is added to it.
+      act_order: Whether GPTQ rounds channels by descending diagonal.
+      weighted_hessian: Whether tokens weigh in GPTQ's Hessians as `reweight` and `loss`
+        say; else all alike, as published.
       fold_tolerance: Largest relative change of a block's output by folding a trial
         scale of powers of two, which rounds nothing in any precision; a fold that
         changes more is wrong: it is left out and reported.
@@ -58,18 +62,23 @@ class BalanceConfig:
     grid: int = 20
     share: Literal["max", "mean"] = "max"
     smoothing: float = 0.5
+    damping: float = 0.01
+    act_order: bool = False
+    weighted_hessian: bool = False
     fold_tolerance: float = 1e-5
 
     def __post_init__(self):
         """Checks the fields."""
         if not isinstance(self.weights, QuantConfig):
             raise TypeError(f"weights must be a QuantConfig, got {self.weights!r}")
-        for name in ("smoothing", "fold_tolerance"):
+        for name in ("smoothing", "damping", "fold_tolerance"):
             object.__setattr__(self, name, checks.number(getattr(self, name), name))
         for name in ("grid", "activation_bits"):
             value = getattr(self, name)
             if name == "grid" or value is not None:
                 object.__setattr__(self, name, checks.integer(value, name))
+        for name in ("act_order", "weighted_hessian"):
+            checks.flag(getattr(self, name), name)
         for name, known in _WORDS.items():
             checks.word(getattr(self, name), name, known)
         if not isinstance(self.reference, str):
@@ -82,5 +91,9 @@ class BalanceConfig:
             raise ValueError(f"grid must be at least 1, got {self.grid}")
         if not 0.0 <= self.smoothing <= 1.0:
             raise ValueError(f"smoothing must be in [0, 1], got {self.smoothing}")
+        if not 0.0 <= self.damping < float("inf"):
+            raise ValueError(
+                f"damping must be finite and not negative, got {self.damping}"
+            )
         if not self.fold_tolerance > 0:
             raise ValueError(f"fold_tolerance must be > 0, got {self.fold_tolerance}")

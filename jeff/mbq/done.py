@@ -50,7 +50,11 @@ class Done:
         self._axis: dict[str, int | None] = {}
 
     def add(
-        self, search: StackSearch, block: int, weights: Mapping[str, jax.Array]
+        self,
+        search: StackSearch,
+        block: int,
+        weights: Mapping[str, jax.Array],
+        rounded: Mapping[str, Rounded] | None = None,
     ) -> None:
         """Rounds a block; dense weights are kept only if a scale may be in them.
 
@@ -58,10 +62,12 @@ class Done:
           search: The stack of the block.
           block: Its number.
           weights: Its dense weights with the scales folded in.
+          rounded: Those that are rounded already, by the same names.
 
         Raises:
           ValueError: If a scale overflows its dtype; the leaf is named.
         """
+        rounded = rounded or {}
         scaled = {n for g in search.groups for n in (*g.fold, *g.targets)}
         for name, ref in search.stack.leaves[block].items():
             if base.is_stored(self._dense[ref.name]):
@@ -71,7 +77,7 @@ class Done:
             if part is not None:
                 entries = self._rounded.setdefault(ref.name, {})
                 if entry not in entries:  # one leaf may serve several blocks
-                    entries[entry] = round_entry(
+                    entries[entry] = rounded.get(name) or round_entry(
                         weights[name], part, ref.axis, self._job.config.weights
                     )
             elif name in scaled:

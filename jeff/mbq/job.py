@@ -62,6 +62,7 @@ class Job:
         rounded: Mapping[str, Rounded] | None = None,
         reports: Sequence[GroupReport] = (),
         seen: Sensitivities | None = None,
+        notes: Sequence[str] = (),
     ) -> Quantized:
         """Rounds the leaves that are not rounded yet and puts the result together.
 
@@ -70,6 +71,7 @@ class Job:
           rounded: Leaves that were rounded as soon as their scales were known.
           reports: What was decided for each group.
           seen: Modality sensitivities, if any.
+          notes: Further lines for the report.
 
         Returns:
           What a method returns.
@@ -77,7 +79,7 @@ class Job:
         Raises:
           ValueError: If a scale overflows its dtype; the leaf is named.
         """
-        notes = list(self.notes)
+        notes = [*self.notes, *notes]
         for r in reports:
             if r.note:
                 notes.append(f"block {r.block}, {', '.join(r.sites)}: {r.note}")

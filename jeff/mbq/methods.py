@@ -231,21 +231,10 @@ def mbq(
     References:
       arXiv 2412.19509, section 3.2, equations 8 to 13.
     """
-    gradients = isinstance(config, BalanceConfig) and config.reweight in (
-        "ratio",
-        "ratio_floor",
-    )
-    if gradients and not callable(loss):
-        raise TypeError(
-            f"loss must be a function for reweight={config.reweight!r}, got {loss!r}"
-        )
+    if isinstance(config, BalanceConfig):
+        weighing.check_loss(config, loss)
     job = start(apply, params, batches, config, where, groups)
-    if config.reweight != "none":
-        judged = [g for _, scaled in job.scaled for g in scaled]
-        weighing.check_tokens(job.batches, judged, config.reference)
-    seen: weighing.Sensitivities = {}
-    if gradients:
-        assert loss is not None
-        seen = weighing.sensitivities(apply, params, job.batches, loss, job.scaled)
-    weigh = weighing.weigher(job.batches, config, seen)
+    weigh, seen = weighing.balanced(
+        apply, params, job.batches, config, loss, job.scaled
+    )
     return balance(job, searched(config, config.loss, weigh), seen)

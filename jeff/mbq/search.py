@@ -18,12 +18,12 @@ import numpy as np
 
 from jeff import base, quantize
 from jeff.mbq import objective, scales
+from jeff.mbq.capture import Capture
 from jeff.mbq.fold import fold_scale, scale_targets
 from jeff.mbq.groups import Group, weight_of
 from jeff.mbq.rounding import entry_axes
 from jeff.mbq.running_mean import RunningMean
 from jeff.mbq.smoothquant_scale import channel_max
-from jeff.program import piece
 from jeff.program.blocks import Stack
 from jeff.quantize.affine import exact_divide
 
@@ -82,15 +82,7 @@ class StackSearch:
         for group, step in zip(self.groups, self._steps, strict=True):
             region, operand = group.region, step.inputs[1 - weight_of(step)]
             wanted += [*region.start, *region.side, *region.stop, operand]
-        self._piece = piece.make_piece(
-            found,
-            stack.piece.frame,
-            stack.piece.start,
-            wanted,
-            deep=stack.iterations[0] is not None,
-        )
-        place = {v.number: i for i, v in enumerate(stack.piece.side)}
-        self._side = [place[v.number] for v in self._piece.side]
+        self._capture = Capture(stack, wanted)
         self.features = jax.jit(self._features)
         self.losses = jax.jit(
             self._losses, static_argnames=("group", "config", "activation_bits")
@@ -116,7 +108,7 @@ class StackSearch:
         return memo[key]
 
     def _features(self, weights, state, side) -> list[Features]:
-        got = list(self._piece(weights, state, [side[i] for i in self._side]))
+        got = list(self._capture(weights, state, side))
         features = []
         for i, group in enumerate(self.groups):
             n = len(group.region.side)

@@ -13,10 +13,78 @@ from jeff.mbq.sensitivity import sensitivity
 from jeff.mbq.token_weights import floored, modality_ratio, token_weights
 from jeff.program.blocks import Stack
 
-__all__ = ["Sensitivities", "Weigh", "check_tokens", "sensitivities", "weigher"]
+__all__ = [
+    "Sensitivities",
+    "Weigh",
+    "balanced",
+    "check_loss",
+    "check_tokens",
+    "sensitivities",
+    "weigher",
+]
 
 Sensitivities = Mapping[str, Mapping[str, np.ndarray]]
 Weigh = Callable[[Group, int, Batch], tuple[jax.Array | None, dict[str, float]]]
+
+_GRADIENTS = ("ratio", "ratio_floor")
+
+
+def check_loss(config: BalanceConfig, loss: Any) -> None:
+    """Refuses a call without a loss if the tokens' weights come from its gradient.
+
+    Args:
+      config: `BalanceConfig.reweight` decides.
+      loss: What was given as the loss.
+
+    Raises:
+      TypeError: If it is no function and is needed.
+
+    Examples:
+      >>> from jeff.quantize import QuantConfig
+      >>> check_loss(BalanceConfig(weights=QuantConfig(bits=3)), None)
+      Traceback (most recent call last):
+        ...
+      TypeError: loss must be a function for reweight='ratio_floor', got None
+    """
+    if config.reweight in _GRADIENTS and not callable(loss):
+        raise TypeError(
+            f"loss must be a function for reweight={config.reweight!r}, got {loss!r}"
+        )
+
+
+def balanced(
+    apply: Callable[..., Any],
+    params: Any,
+    batches: Sequence[Batch],
+    config: BalanceConfig,
+    loss: Callable[[Any, Any], jax.Array] | None,
+    stacks: Sequence[tuple[Stack, Sequence[Group]]],
+) -> tuple[Weigh, Sensitivities]:
+    """How tokens weigh, with the sensitivities that say so.
+
+    Args:
+      apply: ``apply(params, *inputs)``.
+      params: Full-precision parameters.
+      batches: Checked calibration data.
+      config: Settings.
+      loss: As for `sensitivity`; checked by `check_loss`.
+      stacks: Each stack of blocks, with the groups whose tokens are weighed.
+
+    Returns:
+      ``(weigh, sensitivities)``, see `weigher` and `sensitivities`; the latter are
+      empty unless weights come from gradients.
+
+    Raises:
+      ValueError: As `check_tokens`, `sensitivities` and `weigher`.
+    """
+    if config.reweight != "none":
+        groups = [g for _, some in stacks for g in some]
+        check_tokens(batches, groups, config.reference)
+    seen: Sensitivities = {}
+    if config.reweight in _GRADIENTS:
+        assert loss is not None
+        seen = sensitivities(apply, params, batches, loss, stacks)
+    return weigher(batches, config, seen), seen
 
 
 def check_tokens(

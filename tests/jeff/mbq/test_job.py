@@ -15,7 +15,7 @@ from jeff.quantize import QTensor, QuantConfig
 CONFIG = mbq.BalanceConfig(weights=QuantConfig(bits=3, group_size=16))
 PLAIN = mbq.BalanceConfig(weights=CONFIG.weights, reweight="none")
 BATCHES = mbq_blocks.batches()
-METHODS = ["rtn", "smoothquant", "awq", "mbq"]
+METHODS = ["rtn", "smoothquant", "awq", "gptq", "mbq"]
 
 
 def call(method="mbq", **changes):
