@@ -32,6 +32,11 @@ rows are the bits of the last two codes. 32 codes in 96 bits, exactly 3 bits eac
     row 2   b2 |  29     28     27     26     25   | a2 |  24    23     22    21    20
             slot 31 = b2 b1 b0                 slot 30 = a2 a1 a0
 
+**3 bits, spare** ("10 in 32"): the same words without the two last codes. A tile is
+then one row of ``10 * S`` codes in S words, and bits 15 and 31 are 0: 3.2 bits per
+code, and nothing to put together. `pack` and `unpack` take it (``spare=True``); the
+products do not, as the last pair costs less than the bytes it saves (docs/kernels.md).
+
 References:
   MBQ, arXiv 2412.19509, section 3.3, stores eight 3-bit codes in three bytes; GPTQ
   checkpoints keep 32 codes in three words in order, where two codes straddle words.
@@ -88,23 +93,30 @@ def default_stride(size: int) -> int:
 
 
 def pack(
-    codes: jax.Array, *, bits: int, axis: int, stride: int | None = None
+    codes: jax.Array,
+    *,
+    bits: int,
+    axis: int,
+    stride: int | None = None,
+    spare: bool = False,
 ) -> jax.Array:
     """Packs unsigned codes along one axis.
 
     Args:
       codes: Integers, any shape; only the low `bits` bits of each are kept.
       bits: Width of a code: 2, 3, 4 or 8.
-      axis: The packed axis; its size is a multiple of ``32 * stride``.
+      axis: The packed axis; its size is a multiple of ``32 * stride``, or of
+        ``10 * stride`` if `spare`.
       stride: S of the layout; ``None`` takes `default_stride` of the axis.
+      spare: Leave two bits of each word unused, 10 codes of 3 bits per word.
 
     Returns:
       Words, uint32, of the shape of `codes` with `axis` of size
-      ``size * bits / 32``.
+      ``size * bits / 32``, or ``size / 10`` if `spare`.
 
     Raises:
-      ValueError: If `bits` or `stride` has no layout, or the tile does not divide
-        the axis.
+      ValueError: If `bits` or `stride` has no layout, the tile does not divide the
+        axis, or `spare` comes without a stride or with other than 3 bits.
       TypeError: If `codes` are not integers.
 
     Examples:
@@ -120,33 +132,38 @@ def pack(
         raise TypeError(f"codes must be integers, got {codes.dtype}")
     axis = _axis(axis, codes.ndim)
     size = codes.shape[axis]
+    if spare and stride is None:
+        raise ValueError("spare needs a stride, got None")
     stride = default_stride(size) if stride is None else stride
     _check(bits, stride)
-    if size % (_SLOTS * stride):
+    slots, rows = _tile(bits, spare)
+    if size % (slots * stride):
         raise ValueError(
             f"axis {axis} of codes has size {size}, not a multiple of the tile "
-            f"32 * stride = {_SLOTS * stride}"
+            f"{slots} * stride = {slots * stride}"
         )
     before, after = codes.shape[:axis], codes.shape[axis + 1 :]
-    tiles, shifts = size // (_SLOTS * stride), _shifts(bits)
-    whole = bits * len(shifts)  # slots whose bits are all in one word
+    tiles, shifts = size // (slots * stride), _shifts(bits)
+    whole = rows * len(shifts)  # slots whose bits are all in one word
     codes = codes.astype(jnp.uint32) & jnp.uint32(2**bits - 1)
-    codes = codes.reshape(*before, tiles, _SLOTS, stride, *after)
+    codes = codes.reshape(*before, tiles, slots, stride, *after)
     at = axis + 1  # the axis of slots, then of word rows
     head = lax.slice_in_dim(codes, 0, whole, axis=at)
-    head = head.reshape(*before, tiles, bits, len(shifts), stride, *after)
+    head = head.reshape(*before, tiles, rows, len(shifts), stride, *after)
     head = head << _along(shifts, at + 1, head.ndim)
     words = jnp.sum(head, axis=at + 1, dtype=jnp.uint32)  # disjoint bits: sum is or
-    if bits == 3:
+    if whole < slots:
         low = lax.slice_in_dim(codes, 30, 31, axis=at)
         high = lax.slice_in_dim(codes, 31, 32, axis=at)
         last = low | (high << jnp.uint32(16))
         spread = last >> _along(np.arange(3, dtype=np.uint32), at, last.ndim)
         words = words | ((spread & jnp.uint32(0x00010001)) << jnp.uint32(15))
-    return words.reshape(*before, size * bits // _SLOTS, *after)
+    return words.reshape(*before, tiles * rows * stride, *after)
 
 
-def unpack(words: jax.Array, *, bits: int, axis: int, stride: int) -> jax.Array:
+def unpack(
+    words: jax.Array, *, bits: int, axis: int, stride: int, spare: bool = False
+) -> jax.Array:
     """Inverse of `pack`.
 
     Args:
@@ -154,13 +171,15 @@ def unpack(words: jax.Array, *, bits: int, axis: int, stride: int) -> jax.Array:
       bits: Width of a code: 2, 3, 4 or 8.
       axis: The packed axis.
       stride: S of the layout.
+      spare: Whether two bits of each word are unused.
 
     Returns:
-      Codes, uint8, of the shape of `words` with `axis` of size ``size * 32 / bits``.
+      Codes, uint8, of the shape of `words` with `axis` of size ``size * 32 / bits``,
+      or ``size * 10`` if `spare`.
 
     Raises:
-      ValueError: If `bits` or `stride` has no layout, or the axis does not hold whole
-        tiles.
+      ValueError: If `bits` or `stride` has no layout, the axis does not hold whole
+        tiles, or `spare` comes with other than 3 bits.
       TypeError: If `words` are not uint32.
 
     Examples:
@@ -169,15 +188,16 @@ def unpack(words: jax.Array, *, bits: int, axis: int, stride: int) -> jax.Array:
       [0 1 2 3 0 1]
     """
     axis = _axis(axis, words.ndim)
-    parts = unpack_slots(words, bits=bits, axis=axis, stride=stride)
+    parts = unpack_slots(words, bits=bits, axis=axis, stride=stride, spare=spare)
     codes = [p.astype(jnp.uint8) for p in parts]
     whole = codes[0] if len(codes) == 1 else jnp.concatenate(codes, axis + 1)
-    size = words.shape[axis] * _SLOTS // bits
+    slots, rows = _tile(bits, spare)
+    size = words.shape[axis] // rows * slots
     return whole.reshape(*words.shape[:axis], size, *words.shape[axis + 1 :])
 
 
 def unpack_slots(
-    words: jax.Array, *, bits: int, axis: int, stride: int
+    words: jax.Array, *, bits: int, axis: int, stride: int, spare: bool = False
 ) -> tuple[jax.Array, ...]:
     """Unpacked codes by slot, in one piece, or two for 3 bits.
 
@@ -189,14 +209,15 @@ def unpack_slots(
       bits: Width of a code: 2, 3, 4 or 8.
       axis: The packed axis.
       stride: S of the layout.
+      spare: Whether two bits of each word are unused.
 
     Returns:
       uint32 arrays with `axis` replaced by ``(tiles, slots, stride)``, where slots is
-      32, or 30 and then 2 for 3 bits.
+      32, or 30 and then 2 for 3 bits, or 10 if `spare`.
 
     Raises:
-      ValueError: If `bits` or `stride` has no layout, or the axis does not hold whole
-        tiles.
+      ValueError: If `bits` or `stride` has no layout, the axis does not hold whole
+        tiles, or `spare` comes with other than 3 bits.
       TypeError: If `words` are not uint32.
 
     Examples:
@@ -209,19 +230,20 @@ def unpack_slots(
         raise TypeError(f"words must be uint32, got {words.dtype}")
     axis = _axis(axis, words.ndim)
     size = words.shape[axis]
-    if size % (bits * stride):
+    slots, count = _tile(bits, spare)
+    if size % (count * stride):
         raise ValueError(
             f"axis {axis} of words has size {size}, not a multiple of "
-            f"bits * stride = {bits * stride}"
+            f"{'' if spare else 'bits * '}stride = {count * stride}"
         )
     before, after = words.shape[:axis], words.shape[axis + 1 :]
-    tiles = size // (bits * stride)
-    rows = words.reshape(*before, tiles, bits, 1, stride, *after)
+    tiles = size // (count * stride)
+    rows = words.reshape(*before, tiles, count, 1, stride, *after)
     at = len(before) + 1  # the axis of word rows
     shifts = _shifts(bits)
     head = (rows >> _along(shifts, at + 1, rows.ndim)) & jnp.uint32(2**bits - 1)
-    head = head.reshape(*before, tiles, bits * len(shifts), stride, *after)
-    if bits != 3:
+    head = head.reshape(*before, tiles, count * len(shifts), stride, *after)
+    if count * len(shifts) == slots:
         return (head,)
     first, second, third = (lax.index_in_dim(rows, r, at, False) for r in range(3))
     last = _last_pair(first, second, third)
@@ -360,6 +382,15 @@ def _shifts(bits: int) -> np.ndarray:
         low = 3 * np.arange(5, dtype=np.uint32)
         return np.concatenate([low, low + np.uint32(16)])
     return np.arange(0, 32, bits, dtype=np.uint32)
+
+
+def _tile(bits: int, spare: bool) -> tuple[int, int]:
+    """Slots of a tile, and its word rows."""
+    if not spare:
+        return _SLOTS, bits
+    if bits != 3:
+        raise ValueError(f"spare is for codes of 3 bits, got bits={bits}")
+    return 10, 1
 
 
 def _last_pair(first, second, third) -> jax.Array:

@@ -1,15 +1,13 @@
 import importlib.util
-import pathlib
 import re
 
 import pytest
+from support import pages
 
 from jeff.io import write_result
 
-ROOT = pathlib.Path(__file__).parents[1]
-pytestmark = pytest.mark.skipif(
-    not (ROOT / "README.md").exists(), reason="not running from a checkout"
-)
+ROOT = pages.ROOT
+pytestmark = pages.in_checkout
 
 
 def _script(path):
@@ -38,9 +36,7 @@ def test_order_of_the_readme():
 
 
 def test_the_example_of_the_readme_prints_what_it_says(python, tmp_path):
-    text = (ROOT / "README.md").read_text()
-    code = re.search(r"<!-- example -->\n```python\n(.*?)```", text, re.DOTALL).group(1)
-    said = re.search(r"<!-- output -->\n```text\n(.*?)```", text, re.DOTALL).group(1)
+    code, said = pages.example("README.md")
     assert code.count("\n") < 20
     done = python("-c", code, cwd=tmp_path)
     assert done.stdout == said, done.stderr

@@ -105,6 +105,13 @@ class Config:
 
     Raises:
       ValueError: If a setting is out of range.
+
+    Examples:
+      >>> shapes = Shapes(stack=1, rows=1, size=18944, columns=3584, bits=3,
+      ...                 group_size=128, scale_bytes=3)
+      >>> config = Config(warpgroups=2, stages=3)
+      >>> config.shared_memory(shapes), config.fits(shapes)
+      (139776, True)
     """
 
     block_columns: int = 64

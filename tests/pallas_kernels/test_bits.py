@@ -118,6 +118,52 @@ def test_default_stride(size, stride):
     assert bits.default_stride(size) == stride
 
 
+@pytest.mark.parametrize("stride", [1, 2, 16])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_ten_in_a_word(stride, axis):
+    """Code ``i * S + j`` of a tile is at bit 3 i (+1 in the high half) of word j."""
+    rng = np.random.default_rng(stride)
+    shape = [2, 3, 4]
+    shape[axis] = 20 * stride
+    codes = rng.integers(0, 8, shape, np.uint8)
+    words = jax.jit(
+        lambda c: bits.pack(c, bits=3, axis=axis, stride=stride, spare=True)
+    )(codes)
+    first, want = np.moveaxis(codes, axis, 0), []
+    for tile in range(2):
+        for column in range(stride):
+            want.append(0)
+            for i in range(10):
+                code = first[(tile * 10 + i) * stride + column].astype(np.uint32)
+                want[-1] = want[-1] | code << np.uint32(3 * i + (i >= 5))
+    np.testing.assert_array_equal(np.moveaxis(words, axis, 0), np.stack(want))
+    assert not (np.asarray(words) & 0x80008000).any()
+    back = bits.unpack(words, bits=3, axis=axis, stride=stride, spare=True)
+    assert back.dtype == jnp.uint8
+    np.testing.assert_array_equal(back, codes)
+
+
+def test_ten_in_a_word_by_hand():
+    codes = jnp.array([1, 2, 3, 4, 5, 6, 7, 0, 1, 2], jnp.uint8)
+    (word,) = bits.pack(codes, bits=3, axis=0, stride=1, spare=True)
+    # octal digits from the top: 2 1 0 7 6, a spare bit, 5 4 3 2 1, a spare bit
+    assert int(word) == (0o21076 << 16) | 0o54321
+
+
+def test_errors_of_ten_in_a_word():
+    codes = jnp.zeros((40,), jnp.uint8)
+    with pytest.raises(ValueError, match="spare is for codes of 3 bits, got bits=4"):
+        bits.pack(codes, bits=4, axis=0, stride=1, spare=True)
+    with pytest.raises(ValueError, match="spare needs a stride"):
+        bits.pack(codes, bits=3, axis=0, spare=True)
+    with pytest.raises(ValueError, match="size 40, not a multiple of .* 10 .* = 160"):
+        bits.pack(codes, bits=3, axis=0, stride=16, spare=True)
+    with pytest.raises(ValueError, match="size 3, not a multiple of stride = 2"):
+        bits.unpack(jnp.zeros(3, jnp.uint32), bits=3, axis=0, stride=2, spare=True)
+    with pytest.raises(ValueError, match="spare is for codes of 3 bits"):
+        bits.unpack(jnp.zeros(3, jnp.uint32), bits=2, axis=0, stride=1, spare=True)
+
+
 def test_errors_name_the_value():
     codes = jnp.zeros((64,), jnp.uint8)
     with pytest.raises(ValueError, match="48"):

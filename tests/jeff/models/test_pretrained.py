@@ -1,5 +1,6 @@
 """The trained network on real images, from pixels to answers."""
 
+import functools
 import json
 import pathlib
 
@@ -8,8 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jeff
+from jeff import is_stored
 from jeff.data import embedded
 from jeff.models import efficientnet, pretrained, tiny_vlm
+from jeff.quantize import QuantConfig, fused, matmul, quantize
 
 RECORD = pathlib.Path(__file__).parents[3] / "benchmarks" / "records" / "tiny_vlm.json"
 IMAGES = 24
@@ -88,3 +92,33 @@ def test_bad_images_are_named():
         pretrained.vqa_features(np.zeros((1, 64, 64, 3), np.float32))
     with pytest.raises(ValueError, match=r"images must be \[batch, height, width, 3\]"):
         pretrained.vqa_features(np.zeros((1, 64, 64, 1), np.uint8))
+
+
+def test_packed_layers_answer_by_every_product(questions):
+    """Real weights of 3 bits: decoded first, multiplied packed, and by the kernel."""
+    vision, tokens, answers = (a[:64] for a in questions)
+    apply, params = jeff.functional(pretrained.load_tiny_vlm())
+    config = QuantConfig(bits=3, group_size=64, zero_point="int_incl_zero")
+    packed = jax.tree.map(
+        lambda w: quantize(w, config, stride=16) if w.ndim == 3 else w, params
+    )
+    stored = [w for w in jax.tree.leaves(packed, is_leaf=is_stored) if is_stored(w)]
+    assert len(stored) == 7  # all products of the layers
+    decoded = jax.jit(jeff.rewrite(apply))(packed, vision, tokens)
+    fused_too = jax.jit(jeff.rewrite(apply, fused))(packed, vision, tokens)
+    np.testing.assert_allclose(fused_too, decoded, atol=2e-3)
+    right = np.asarray(fused_too).argmax(axis=-1) == answers
+    assert right.mean() > 0.8
+    kernel = functools.partial(fused, implementation="mosaic_gpu")
+    lowered = (
+        jax.jit(jeff.rewrite(apply, kernel))
+        .trace(packed, vision[:4], tokens[:4])
+        .lower(lowering_platforms=("cuda",))
+    )
+    assert "mosaic_gpu_v2" in lowered.as_text()
+    (down,) = jax.tree.leaves(params["layers"]["mlp"]["down"])
+    down = down[0]
+    w, x = quantize(down, config, stride=16), jnp.asarray(down[:, :4].T)
+    np.testing.assert_allclose(
+        matmul(x, w, implementation="interpret"), x @ w.decode(), atol=1e-5
+    )
