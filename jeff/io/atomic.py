@@ -6,12 +6,16 @@ import os
 import pathlib
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-__all__ = ["check_writable", "write_atomically", "write_together"]
+__all__ = ["Content", "check_writable", "write_atomically", "write_together"]
+
+Content = str | bytes | Iterable[bytes | memoryview]
+"""What a file is to hold: text (written as UTF-8), bytes, or pieces of bytes that are
+made as they are written, so that a file of any size takes the memory of one piece."""
 
 
-def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], content: Content) -> None:
     """Replaces a file by new content in one step.
 
     The content goes to a temporary file in the same folder, is flushed to the disk and
@@ -20,7 +24,7 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
 
     Args:
       path: The file; its folder must exist.
-      content: Text (written as UTF-8) or bytes.
+      content: Text (written as UTF-8), bytes, or pieces of bytes, made as needed.
 
     Raises:
       OSError: If the folder is missing or not writable, or the disk is full; the file
@@ -36,7 +40,7 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
     write_together({path: content})
 
 
-def write_together(contents: Mapping[str | os.PathLike[str], str | bytes]) -> None:
+def write_together(contents: Mapping[str | os.PathLike[str], Content]) -> None:
     """Replaces files as `write_atomically` does, once all of them are on the disk.
 
     A full disk, a missing folder or a folder in a file's place is found before the
@@ -44,7 +48,8 @@ def write_together(contents: Mapping[str | os.PathLike[str], str | bytes]) -> No
     the first files only.
 
     Args:
-      contents: Text or bytes by file; renamed in this order.
+      contents: Text, bytes or pieces of bytes by file; written and renamed in this
+        order.
 
     Raises:
       OSError: As `write_atomically`; no file has changed then.
@@ -106,9 +111,10 @@ def check_writable(folder: str | os.PathLike[str]) -> pathlib.Path:
     return path
 
 
-def _write(file: pathlib.Path, data: bytes) -> None:
+def _write(file: pathlib.Path, data: bytes | Iterable[bytes | memoryview]) -> None:
     with file.open("xb") as stream:
-        stream.write(data)
+        for piece in [data] if isinstance(data, bytes) else data:
+            stream.write(piece)
         stream.flush()
         os.fsync(stream.fileno())
 

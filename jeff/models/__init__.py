@@ -1,5 +1,31 @@
 """Networks: published architectures as plain functions, and the small trained ones."""
 
-from jeff.models import efficientnet, pretrained, tiny_vlm, vqa_words
+from jeff.models import (
+    chat,
+    decoder,
+    efficientnet,
+    generation,
+    llama,
+    llava_onevision,
+    pretrained,
+    qwen2_vl,
+    registry,
+    tensors,
+    tiny_vlm,
+    vqa_words,
+)
 
-__all__ = ["efficientnet", "pretrained", "tiny_vlm", "vqa_words"]
+__all__ = [
+    "chat",
+    "decoder",
+    "efficientnet",
+    "generation",
+    "llama",
+    "llava_onevision",
+    "pretrained",
+    "qwen2_vl",
+    "registry",
+    "tensors",
+    "tiny_vlm",
+    "vqa_words",
+]
