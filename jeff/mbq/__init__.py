@@ -2,6 +2,7 @@
 
 from jeff.mbq.activations import quantized_activations
 from jeff.mbq.awq_scale import awq_scale, weight_magnitude
+from jeff.mbq.block_store import BlockStore
 from jeff.mbq.calibration import Batch, check_batches
 from jeff.mbq.clip import clip_search, clip_weight
 from jeff.mbq.config import BalanceConfig
@@ -13,7 +14,7 @@ from jeff.mbq.groups import Group, infer_groups
 from jeff.mbq.hessian import activation_hessian
 from jeff.mbq.methods import awq, mbq, rtn, smoothquant
 from jeff.mbq.objective import mae, mse
-from jeff.mbq.report import GroupReport, Quantized, Report
+from jeff.mbq.report import ClipReport, GroupReport, Quantized, Report
 from jeff.mbq.scales import activation_magnitude, balance_grid, balance_scale
 from jeff.mbq.sensitivity import sensitivity
 from jeff.mbq.smoothquant_scale import smoothquant_scale
@@ -27,6 +28,8 @@ from jeff.mbq.token_weights import (
 __all__ = [
     "BalanceConfig",
     "Batch",
+    "BlockStore",
+    "ClipReport",
     "GPTQCodes",
     "Group",
     "GroupReport",

@@ -1,211 +1,178 @@
-"""Block by block: finds the scale of every group, folds it, rounds, and goes on.
+"""Block by block: scales found and folded, weights clipped and rounded, and on.
 
-All groups of a block are searched on the unscaled block, and its full-precision output
-feeds the next one, as in the original program. A block is rounded as soon as its scales
-are folded, so beside the caller's params only one block is dense at any time.
+What is done to a block is up to the method and its settings; the order is always this
+one. A block is rounded as soon as its scales are folded, so beside the caller's params
+only one block is dense at any time. Blocks that are kept on the disk already are read
+instead; blocks of which nothing is quantized are only run, and only if one behind them
+is still to be done.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
-
-import jax
-import numpy as np
+from typing import Any
 
 from jeff import base
-from jeff.mbq.calibration import Batch
+from jeff.mbq.block_plan import BlockPlan
+from jeff.mbq.block_rounding import gptq_block, nearest_block
+from jeff.mbq.block_store import BlockStore
+from jeff.mbq.clipping import clip_block
 from jeff.mbq.done import Done
-from jeff.mbq.groups import Group
+from jeff.mbq.finished import FinishedBlock
 from jeff.mbq.job import Job
-from jeff.mbq.nonlinear import nonlinear_between
-from jeff.mbq.report import GroupReport, Quantized
-from jeff.mbq.search import Features, StackSearch, relative_change
-from jeff.mbq.weighing import Sensitivities
+from jeff.mbq.prefix import Prefix
+from jeff.mbq.report import Quantized
+from jeff.mbq.scaling import Choice, Choose, scale_block
+from jeff.mbq.search import StackSearch
+from jeff.mbq.stack_hessians import StackHessians
+from jeff.mbq.weighing import Sensitivities, Weigh
 from jeff.program.blocks import Stack
 
 __all__ = ["Choice", "Choose", "balance"]
 
 
-class Choice(NamedTuple):
-    """The scale chosen for one group of one block.
-
-    Attributes:
-      scale: float32 ``[K]``, positive.
-      exponent: The exponent it was made with.
-      losses: ``[grid]``, loss of every candidate; empty if there was no search.
-      ratios: Weight of each modality's tokens in the loss, if they were balanced.
-    """
-
-    scale: jax.Array
-    exponent: float
-    losses: np.ndarray
-    ratios: Mapping[str, float]
-
-
-class Choose(Protocol):
-    """How a method finds the scale of one group of one block."""
-
-    def __call__(
-        self,
-        search: StackSearch,
-        group: int,
-        block: int,
-        weights: Mapping[str, jax.Array],
-        features: Callable[[], Iterator[tuple[Features, Batch]]],
-    ) -> Choice | str:
-        """Returns the choice, or why the group is left as it is.
-
-        Args:
-          search: The compiled search of the stack.
-          group: Number of the group in ``search.groups``.
-          block: Number of the block.
-          weights: Dense, unscaled weights of the block.
-          features: What the group needs, batch by batch; may be called repeatedly.
-        """
-        ...
-
-
-def balance(job: Job, choose: Choose, seen: Sensitivities) -> Quantized:
-    """Finds and folds the scales of every block and quantizes it, block by block.
+def balance(
+    job: Job,
+    choose: Choose | None,
+    seen: Sensitivities,
+    *,
+    weigh_clip: Weigh | None = None,
+    weigh_hessian: Weigh | None = None,
+    store: BlockStore | None = None,
+) -> Quantized:
+    """Quantizes block by block.
 
     Nothing of a block stays dense once it is done but what is not to be quantized.
 
     Args:
-      job: The checked call.
-      choose: How a scale is found.
+      job: The checked call; its settings say whether weights are clipped, how they are
+        rounded, and what candidates see.
+      choose: How a scale is found; ``None``: nothing is scaled.
       seen: Modality sensitivities for the report, if any.
+      weigh_clip: How tokens weigh in the clipping search; all alike if ``None``.
+      weigh_hessian: How tokens weigh in GPTQ's Hessians; all alike if ``None``.
+      store: Where finished blocks are kept, if they are.
 
     Returns:
       The quantized parameters.
 
     Raises:
-      ValueError: If a scale overflows its dtype; the leaf is named.
+      ValueError: If a scale overflows its dtype or a Hessian is not positive definite;
+        the leaf is named.
     """
-    reports: list[GroupReport] = []
-    done = Done(job)
-    for stack, groups in job.stacks:
-        for block in range(stack.count):
-            reports += [
-                _left_out(group, block, stack, group.note)
-                for group in groups
-                if group.sources is None
-            ]
-        search = StackSearch.of(stack, groups)
-        if search.groups:
-            reports += _balance_stack(job, search, choose, done)
-    return job.finish(*done.leaves(), reports, seen)
+    done, groups, clips, notes = Done(job), [], [], []
+    make = _Maker(job, choose, weigh_clip, weigh_hessian)
+    for number, (stack, plans) in enumerate(job.stacks):
+        for block, finished in _blocks(job, make, number, stack, plans, store):
+            done.add(stack, block, finished)
+            groups += finished.groups
+            clips += finished.clips
+            notes += finished.notes
+    folded, rounded = done.leaves()
+    if job.config.rounding == "gptq":
+        notes += [
+            f"{name}: rounded to nearest, it is in no block"
+            for name in job.leaves
+            if name not in rounded
+        ]
+    return job.finish(folded, rounded, groups, seen, notes, clips)
 
 
-def _balance_stack(job, search, choose, done) -> list[GroupReport]:
-    """Works through the blocks of a stack; what a block becomes goes to `done`."""
-    stack = search.stack
-    entered = [stack.enter(job.params, *b.inputs) for b in job.batches]
-    states = [state for state, _ in entered]
-    reports: list[GroupReport] = []
-    for block in range(stack.count):
-        sides = [stack.side(side, block) for _, side in entered]
-        states, decided = _balance_block(
-            job, search, choose, done, block, states, sides
+def _blocks(job, make, number, stack, plans, store):
+    """Yields the blocks of a stack that are quantized, each when it is finished."""
+    kept = [store is not None and store.has(number, b) for b in range(stack.count)]
+    planned = [b for b in range(stack.count) if plans[b] is not None]
+    to_do = [b for b in planned if not kept[b]]
+    prefix = make.prefix(stack) if to_do else None
+    for block, plan in enumerate(plans):
+        if plan is None and (prefix is None or block > to_do[-1]):
+            continue
+        given = stack.weights(job.params, block)
+        after = finished = None
+        if plan is not None and store is not None and kept[block]:
+            finished = store.load(number, block)
+        elif plan is not None:
+            finished, after = make.block(plan, block, given, prefix)
+            if store is not None:
+                store.save(number, block, finished)
+        if prefix is not None and block < to_do[-1]:
+            stored = None if finished is None else finished.weights(given)
+            prefix.move(given, stored, after)
+            del stored
+        del given, after
+        if finished is not None:
+            yield block, finished
+
+
+class _Maker:
+    """Turns a block of dense weights into a finished one."""
+
+    def __init__(
+        self,
+        job: Job,
+        choose: Choose | None,
+        weigh_clip: Weigh | None,
+        weigh_hessian: Weigh | None,
+    ):
+        self._job, self._choose = job, choose
+        self._weigh_clip, self._weigh_hessian = weigh_clip, weigh_hessian
+
+    def prefix(self, stack: Stack) -> Prefix | None:
+        """The states that are needed before the blocks; ``None`` if none are."""
+        config = self._job.config
+        clean = self._choose is not None or (config.clip and not config.distort)
+        quantized = config.distort or config.rounding == "gptq"
+        if not clean and not quantized:
+            return None
+        return Prefix(
+            stack,
+            self._job.params,
+            self._job.batches,
+            clean=clean,
+            quantized=quantized,
+            activation_bits=config.activation_bits,
         )
-        reports += decided
-    return reports
 
+    def block(
+        self, plan: BlockPlan, block: int, given: dict[str, Any], prefix: Prefix | None
+    ) -> tuple[FinishedBlock, list[tuple[Any, ...]] | None]:
+        """The finished block, and the clean states after it if they are known."""
+        job, stack = self._job, plan.stack
+        weights = {n: base.decoded(w) for n, w in given.items()}
+        entering = [] if prefix is None else prefix.at(block)
+        groups, clips, notes, after, clipped = [], [], [], None, {}
+        if self._choose is not None:
+            weights, groups, after = scale_block(
+                job, plan, self._choose, block, weights, entering
+            )
+        if job.config.clip:
+            clipped, clips, notes = clip_block(
+                job, plan, self._weigh_clip, block, weights, entering
+            )
+        if job.config.rounding == "gptq":
+            hessians = StackHessians.of(plan, job.leaves)
+            rounded, more = gptq_block(
+                job, hessians, self._weigh_hessian, block, weights, clipped, entering
+            )
+            notes += more
+        else:
+            rounded = nearest_block(job, stack, block, {**weights, **clipped})
+        finished = FinishedBlock(
+            rounded=rounded,
+            folded=self._folded(plan, block, given, weights),
+            groups=tuple(groups),
+            clips=tuple(clips),
+            notes=tuple(notes),
+        )
+        return finished, after
 
-def _balance_block(job, search, choose, done, block, states, sides):
-    """States after a block and reports of its groups; its weights go to `done`."""
-    stack = search.stack
-    weights = _dense_weights(stack.weights(job.params, block))
-    after = [search.run(weights, s, d) for s, d in zip(states, sides, strict=True)]
-    features = _Stream(search, weights, states, sides, job.batches)
-    folded = dict(weights)
-    reports = []
-    for group, described in enumerate(search.groups):
-        first = after[0], states[0], sides[0]
-        wrong = search.probe(weights, *first, group=group)
-        if not wrong <= job.config.fold_tolerance:
-            note = _why_wrong(described, block, stack, wrong)
-            reports.append(_left_out(described, block, stack, note))
-            continue
-        choice = choose(search, group, block, weights, features.of(group))
-        if isinstance(choice, str):
-            reports.append(_left_out(described, block, stack, choice))
-            continue
-        folded = search.fold(folded, choice.scale, group=group)
-        change = relative_change(after[0], search.run(folded, *first[1:]))
-        reports.append(_reported(described, block, stack, choice, float(change)))
-    done.add(search, block, folded)
-    return after, reports
-
-
-class _Stream:
-    """Features of the batches at one block; kept only if there is one batch.
-
-    With more batches they are computed again for every pass, so that the size of the
-    calibration set does not set the memory.
-    """
-
-    def __init__(self, search, weights, states, sides, batches):
-        self._search, self._weights = search, weights
-        self._inputs = list(zip(states, sides, batches, strict=True))
-        self._kept: list[Features] | None = None
-
-    def of(self, group: int) -> Callable[[], Iterator[tuple[Features, Batch]]]:
-        """A function that yields ``(features, batch)`` of one group."""
-
-        def run():
-            for state, side, batch in self._inputs:
-                features = self._kept
-                if features is None:
-                    features = self._search.features(self._weights, state, side)
-                if len(self._inputs) == 1:
-                    self._kept = features
-                yield features[group], batch
-
-        return run
-
-
-def _dense_weights(weights: Mapping[str, Any]) -> dict[str, jax.Array]:
-    return {n: base.decoded(w) for n, w in weights.items()}
-
-
-def _left_out(group: Group, block: int, stack: Stack, note: str) -> GroupReport:
-    names = stack.names[block]
-    return GroupReport(
-        block=block,
-        sites=tuple(names[n] for n in group.sites),
-        inspect=names[group.inspect],
-        fold=(),
-        exponent=float("nan"),
-        ratios={},
-        losses=np.zeros(0),
-        scale=np.ones(group.share.size),
-        change=0.0,
-        note=note,
-    )
-
-
-def _reported(
-    group: Group, block: int, stack: Stack, choice: Choice, change: float
-) -> GroupReport:
-    return _left_out(group, block, stack, "")._replace(
-        fold=tuple(stack.leaves[block][n].name for n in group.fold),
-        exponent=choice.exponent,
-        ratios=choice.ratios,
-        losses=choice.losses,
-        scale=np.asarray(choice.scale),
-        change=change,
-    )
-
-
-def _why_wrong(group: Group, block: int, stack: Stack, wrong: float) -> str:
-    """Why a fold is left out that the numbers refuse."""
-    fold = " and ".join(stack.leaves[block][n].name for n in group.fold)
-    note = f"folding changes the block's output by {wrong:.1e} (relative)"
-    operations = nonlinear_between(group)
-    if not operations:
-        return f"{note}: {fold} acts in another way too, or its dtype rounds the fold"
-    sites = ", ".join(stack.names[block][n] for n in group.sites)
-    return (
-        f"{note}: the activation between {fold} and {sites} (made of "
-        f"{', '.join(operations)}) is not linear in the factor: dividing its input "
-        "by s does not divide its output by s"
-    )
+    def _folded(self, plan, block, given, weights) -> dict[str, Any]:
+        """Dense weights that a scale may be in."""
+        if self._choose is None:
+            return {}
+        search = StackSearch.of(plan.stack, plan.groups)
+        scaled = {n for g in search.groups for n in (*g.fold, *g.targets)}
+        return {
+            name: weights[name]
+            for name, ref in plan.stack.leaves[block].items()
+            if name in scaled
+            and ref.name not in self._job.leaves
+            and not base.is_stored(given[name])
+        }

@@ -126,9 +126,10 @@ def check_modalities(batches: Sequence[Batch], reference: str | None = None) -> 
         )
     for name in masks:
         if not any(np.any(np.asarray(b.masks[name])) for b in batches):
-            raise ValueError(
-                f"masks[{name!r}] has no token in any batch; leave the modality out"
-            )
+            what = "leave the modality out"
+            if name == reference:
+                what = "it is the reference, the tokens whose loss is to be kept"
+            raise ValueError(f"masks[{name!r}] has no token in any batch; {what}")
 
 
 def check_program(

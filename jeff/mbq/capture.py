@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from jeff import base
 from jeff.program import graph, piece
 from jeff.program.blocks import Stack
 
@@ -43,7 +44,11 @@ class Capture:
         self._side = [place[v.number] for v in self._piece.side]
 
     def __call__(
-        self, weights: Mapping[str, Any], state: Sequence[Any], side: Sequence[Any]
+        self,
+        weights: Mapping[str, Any],
+        state: Sequence[Any],
+        side: Sequence[Any],
+        rules: Sequence[base.Rule] = (),
     ) -> tuple[jax.Array, ...]:
         """Runs as much of a block as is needed.
 
@@ -51,8 +56,10 @@ class Capture:
           weights: The block's weights.
           state: The state before it.
           side: Its side inputs.
+          rules: Rules for the sites inside; values are those before the rules act.
 
         Returns:
           The values.
         """
-        return self._piece(weights, state, [side[i] for i in self._side])
+        own = [side[i] for i in self._side]
+        return self._piece(weights, state, own, rules=rules)

@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["clip_search", "clip_weight"]
+__all__ = ["clip_errors", "clip_search", "clip_weight", "shrunk"]
+
+GRID, MAX_SHRINK = 20, 0.5  # of AWQ's program
 
 
 def clip_search(
@@ -20,8 +22,8 @@ def clip_search(
     quantize: Callable[[jax.Array], jax.Array],
     *,
     group_size: int | None = None,
-    grid: int = 20,
-    max_shrink: float = 0.5,
+    grid: int = GRID,
+    max_shrink: float = MAX_SHRINK,
     tokens: int = 512,
 ) -> jax.Array:
     """Clipping limit of every group and output channel.
@@ -92,10 +94,58 @@ def clip_search(
 
     x = jnp.asarray(x, jnp.float32).reshape(-1, w.shape[0])
     x = x[:: max(1, x.shape[0] // tokens)]
-    x = x.reshape(x.shape[0], -1, size).swapaxes(0, 1)  # [groups, tokens, size]
-    w = jnp.asarray(w, jnp.float32).reshape(-1, size, w.shape[1])
-    steps = np.arange(int(max_shrink * grid))
-    kept = jnp.asarray(1 - steps / grid, jnp.float32)
+    errors = clip_errors(
+        w, x, quantize, group_size=size, grid=grid, max_shrink=max_shrink
+    )
+    return shrunk(w, jnp.argmin(errors, axis=0), grid=grid)
+
+
+def clip_errors(
+    w: jax.Array,
+    x: jax.Array,
+    quantize: Callable[[jax.Array], jax.Array],
+    weights: jax.Array | None = None,
+    *,
+    group_size: int,
+    grid: int = GRID,
+    max_shrink: float = MAX_SHRINK,
+) -> jax.Array:
+    """What every limit of the search costs.
+
+    ``e_i = sum_t a_t (x_t . w - x_t . Q(clip_i(w)))^2 / sum_t a_t`` over the inputs of
+    one group, for ``i = 0 .. max_shrink * grid - 1``.
+
+    Args:
+      w: ``[in, out]``, scaled already.
+      x: ``[tokens, in]``, inputs of the layer, scaled already.
+      quantize: As for `clip_search`.
+      weights: ``[tokens]``, weight `a_t` of every token; all alike if ``None``.
+      group_size: Inputs per group; divides `in`.
+      grid: Steps into which the full range is divided.
+      max_shrink: Fraction of the range that may be cut.
+
+    Returns:
+      float32 ``[steps, in // group_size, out]``.
+
+    Examples:
+      >>> w = jnp.array([[1.0], [2.0], [4.0]])
+      >>> to_even = lambda w: 2 * jnp.round(w / 2)
+      >>> x = jnp.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+      >>> clip_errors(w, x, to_even, group_size=3, grid=4).ravel()  # at 4 and at 3
+      Array([0.5, 0.5], dtype=float32)
+      >>> clip_errors(w, x, to_even, jnp.array([0.0, 1.0]), group_size=3).shape
+      (10, 1, 1)
+
+    References:
+      AWQ, arXiv 2306.00978, program only; the weights of tokens are ours.
+    """
+    x = jnp.asarray(x, jnp.float32)
+    if weights is None:
+        weights = jnp.ones(x.shape[0], jnp.float32)
+    weights = weights / weights.sum()
+    x = x.reshape(x.shape[0], -1, group_size).swapaxes(0, 1)  # [groups, tokens, size]
+    w = jnp.asarray(w, jnp.float32).reshape(-1, group_size, w.shape[1])
+    kept = jnp.asarray(1 - np.arange(int(max_shrink * grid)) / grid, jnp.float32)
 
     def one_group(group: tuple[jax.Array, jax.Array]) -> jax.Array:
         wg, xg = group
@@ -106,12 +156,32 @@ def clip_search(
             limit = peak * fraction
             candidate = quantize(jnp.clip(wg, -limit, limit))
             got = jnp.matmul(xg, candidate, precision="highest")
-            return jnp.square(got - target).mean(axis=0)
+            return jnp.einsum("t,to->o", weights, jnp.square(got - target))
 
-        best = jnp.argmin(jax.lax.map(error, kept), axis=0)  # [out]
-        return peak * kept[best]
+        return jax.lax.map(error, kept)  # [steps, out]
 
-    return jax.lax.map(one_group, (w, x))
+    return jax.lax.map(one_group, (w, x)).swapaxes(0, 1)
+
+
+def shrunk(w: jax.Array, steps: jax.Array, *, grid: int = GRID) -> jax.Array:
+    """The limits that are some steps below the largest weight of each group.
+
+    Args:
+      w: ``[in, out]``.
+      steps: Integers ``[groups, out]``.
+      grid: Steps into which the full range is divided.
+
+    Returns:
+      float32 ``[groups, out]``, ``max|w| (1 - steps / grid)``.
+
+    Examples:
+      >>> print(shrunk(jnp.array([[1.0], [-2.0], [3.0], [4.0]]), jnp.array([[0], [5]])))
+      [[2.]
+       [3.]]
+    """
+    w = jnp.asarray(w, jnp.float32).reshape(steps.shape[0], -1, w.shape[1])
+    kept = jnp.asarray(1 - np.arange(grid) / grid, jnp.float32)
+    return jnp.abs(w).max(axis=1) * kept[steps]
 
 
 def clip_weight(w: jax.Array, limits: jax.Array) -> jax.Array:

@@ -1,17 +1,22 @@
 """Settings of the balanced quantization and its baselines, as one hashable value."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 from jeff.quantize import QuantConfig, checks
 
-__all__ = ["BalanceConfig"]
+__all__ = ["BalanceConfig", "check_used"]
 
 _WORDS = {
     "loss": ("mae", "mse"),
     "reweight": ("ratio_floor", "ratio", "uniform", "answer", "none"),
     "share": ("max", "mean"),
+    "rounding": ("nearest", "gptq"),
 }
+_FLAGS = ("act_order", "weighted_hessian", "clip", "distort")
+_COUNTS = ("grid", "clip_tokens", "activation_bits")
+_CLIP_TOKENS = 512
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,17 @@ class BalanceConfig:
       share: How the magnitudes of channels that must share a scale are reduced,
         ``"max"`` or ``"mean"`` (grouped-query attention).
       smoothing: Exponent of SmoothQuant.
+      clip: Whether AWQ and MBQ also search, once a block's scales are folded, the range
+        beyond which each group of weights is clipped. AWQ as published does; it is off
+        by default so that methods differ in their scales alone, and as MBQ's program
+        has no such search.
+      clip_tokens: About how many calibration tokens (of each modality, if tokens are
+        weighed) that search looks at.
+      distort: Whether candidates of AWQ and MBQ see what the blocks before put out once
+        they are quantized; what they are compared with stays the clean output.
+      rounding: ``"nearest"``, or ``"gptq"``: the weights that the scales are folded
+        into are rounded by GPTQ, on what the quantized blocks before put out. The
+        method `gptq` always does.
       damping: Part of the mean diagonal of GPTQ's Hessians that is added to it.
       act_order: Whether GPTQ rounds channels by descending diagonal.
       weighted_hessian: Whether tokens weigh in GPTQ's Hessians as `reweight` and `loss`
@@ -62,6 +78,10 @@ class BalanceConfig:
     grid: int = 20
     share: Literal["max", "mean"] = "max"
     smoothing: float = 0.5
+    clip: bool = False
+    clip_tokens: int = _CLIP_TOKENS
+    distort: bool = False
+    rounding: Literal["nearest", "gptq"] = "nearest"
     damping: float = 0.01
     act_order: bool = False
     weighted_hessian: bool = False
@@ -73,11 +93,11 @@ class BalanceConfig:
             raise TypeError(f"weights must be a QuantConfig, got {self.weights!r}")
         for name in ("smoothing", "damping", "fold_tolerance"):
             object.__setattr__(self, name, checks.number(getattr(self, name), name))
-        for name in ("grid", "activation_bits"):
+        for name in _COUNTS:
             value = getattr(self, name)
-            if name == "grid" or value is not None:
+            if name != "activation_bits" or value is not None:
                 object.__setattr__(self, name, checks.integer(value, name))
-        for name in ("act_order", "weighted_hessian"):
+        for name in _FLAGS:
             checks.flag(getattr(self, name), name)
         for name, known in _WORDS.items():
             checks.word(getattr(self, name), name, known)
@@ -87,8 +107,19 @@ class BalanceConfig:
             raise ValueError(
                 f"activation_bits must be in [2, 8], got {self.activation_bits}"
             )
-        if self.grid < 1:
-            raise ValueError(f"grid must be at least 1, got {self.grid}")
+        for name in ("grid", "clip_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be at least 1, got {getattr(self, name)}"
+                )
+        if self.clip_tokens != _CLIP_TOKENS and not self.clip:
+            raise ValueError(
+                f"clip_tokens={self.clip_tokens} has no effect without clip=True"
+            )
+        if self.clip and self.weights.per_tensor:
+            raise ValueError(
+                "clip searches per output channel, but weights has one scale per tensor"
+            )
         if not 0.0 <= self.smoothing <= 1.0:
             raise ValueError(f"smoothing must be in [0, 1], got {self.smoothing}")
         if not 0.0 <= self.damping < float("inf"):
@@ -97,3 +128,29 @@ class BalanceConfig:
             )
         if not self.fold_tolerance > 0:
             raise ValueError(f"fold_tolerance must be > 0, got {self.fold_tolerance}")
+
+
+def check_used(config: BalanceConfig, method: str, unused: Sequence[str]) -> None:
+    """Refuses settings that a method would not look at.
+
+    Args:
+      config: The settings.
+      method: Name of the method.
+      unused: Fields that must have their default.
+
+    Raises:
+      ValueError: If one has not; the field is named.
+
+    Examples:
+      >>> check_used(
+      ...     BalanceConfig(weights=QuantConfig(bits=3), clip=True), "rtn", ["clip"]
+      ... )
+      Traceback (most recent call last):
+        ...
+      ValueError: config.clip=True has no effect in rtn
+    """
+    defaults = {f.name: f.default for f in dataclasses.fields(config)}
+    for name in unused:
+        value = getattr(config, name)
+        if value != defaults[name]:
+            raise ValueError(f"config.{name}={value!r} has no effect in {method}")

@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jeff import base, tree
+from jeff.mbq.finished import FinishedBlock
 from jeff.mbq.job import Job
-from jeff.mbq.rounding import Rounded, round_entry, stack_entries
-from jeff.mbq.search import StackSearch
+from jeff.mbq.rounding import Rounded, stack_entries
+from jeff.program.blocks import Stack
 
 __all__ = ["Done"]
 
@@ -23,15 +23,17 @@ class Done:
 
     Examples:
       >>> from jeff.mbq import BalanceConfig, Batch, job
+      >>> from jeff.mbq.rounding import round_leaf
       >>> from jeff.quantize import QuantConfig
       >>> apply, params = lambda p, x: x @ p["w"], {"w": jnp.ones((32, 8))}
       >>> config = BalanceConfig(weights=QuantConfig(bits=3, group_size=32))
       >>> started = job.start(
       ...     apply, params, [Batch((jnp.ones((1, 32)),))], config, None, None
       ... )
-      >>> ((stack, groups),) = started.stacks
+      >>> ((stack, _),) = started.stacks
       >>> done = Done(started)
-      >>> done.add(StackSearch.of(stack, groups), 0, params)
+      >>> rounded = {"w": round_leaf(params["w"], started.leaves["w"], config.weights)}
+      >>> done.add(stack, 0, FinishedBlock(rounded, {}, (), (), ()))
       >>> done.leaves()
       ({}, {'w': Rounded(weight=QTensor(float32[32, 8], 3 bits, scales float32[1, 8]),
                          clipped=8)})
@@ -44,44 +46,32 @@ class Done:
           job: The call: which leaves are quantized, and how.
         """
         self._job = job
-        self._dense, _ = tree.flatten(job.params)
         self._rounded: dict[str, dict[int, Rounded]] = {}  # by leaf, then by entry
         self._folded: dict[str, dict[int, jax.Array]] = {}
         self._axis: dict[str, int | None] = {}
 
-    def add(
-        self,
-        search: StackSearch,
-        block: int,
-        weights: Mapping[str, jax.Array],
-        rounded: Mapping[str, Rounded] | None = None,
-    ) -> None:
-        """Rounds a block; dense weights are kept only if a scale may be in them.
+    def add(self, stack: Stack, block: int, finished: FinishedBlock) -> None:
+        """Takes a block; of a leaf that serves several blocks the first one counts.
 
         Args:
-          search: The stack of the block.
+          stack: The stack of the block.
           block: Its number.
-          weights: Its dense weights with the scales folded in.
-          rounded: Those that are rounded already, by the same names.
-
-        Raises:
-          ValueError: If a scale overflows its dtype; the leaf is named.
+          finished: What it has become.
         """
-        rounded = rounded or {}
-        scaled = {n for g in search.groups for n in (*g.fold, *g.targets)}
-        for name, ref in search.stack.leaves[block].items():
-            if base.is_stored(self._dense[ref.name]):
-                continue
+        self._keep(self._rounded, finished.rounded, stack, block)
+        self._keep(self._folded, finished.folded, stack, block)
+
+    def _keep(
+        self,
+        kept: dict[str, Any],
+        weights: Mapping[str, Any],
+        stack: Stack,
+        block: int,
+    ) -> None:
+        for name, weight in weights.items():
+            ref = stack.leaves[block][name]
             self._axis[ref.name] = None if ref.index is None else ref.axis or 0
-            part, entry = self._job.leaves.get(ref.name), ref.index or 0
-            if part is not None:
-                entries = self._rounded.setdefault(ref.name, {})
-                if entry not in entries:  # one leaf may serve several blocks
-                    entries[entry] = rounded.get(name) or round_entry(
-                        weights[name], part, ref.axis, self._job.config.weights
-                    )
-            elif name in scaled:
-                self._folded.setdefault(ref.name, {})[entry] = weights[name]
+            kept.setdefault(ref.name, {}).setdefault(ref.index or 0, weight)
 
     def leaves(self) -> tuple[dict[str, jax.Array], dict[str, Rounded]]:
         """The leaves of all blocks; to be called once, as entries are given up.

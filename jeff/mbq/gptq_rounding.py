@@ -212,6 +212,7 @@ def round_matrix(
     w: jax.Array,
     hessian: jax.Array,
     damping: jax.Array,
+    ranges: jax.Array | None = None,
     *,
     config: QuantConfig,
     act_order: bool,
@@ -224,6 +225,8 @@ def round_matrix(
       w: ``[K, N]``.
       hessian: ``[K, K]``.
       damping: float32 scalar.
+      ranges: ``[K, N]``, weights whose scales are taken, found beforehand; those of `w`
+        if ``None``.
       config: As in `gptq_codes`.
       act_order: As in `gptq_codes`.
       static_groups: As in `gptq_codes`.
@@ -250,11 +253,12 @@ def round_matrix(
     k, n = w.shape
     w = w.astype(jnp.float32)
     size = k // groups.group_shape(w.shape, config)[0]
-    static = static_groups or size == k
+    static = static_groups or size == k or ranges is not None
     block = _block_size(block_size, size, static)
     positions = jnp.arange(k, dtype=jnp.int32)
     order, index = positions, positions // size
-    fixed = affine.affine_parameters(w, config) if static else None
+    reference = w if ranges is None else ranges.astype(jnp.float32)
+    fixed = affine.affine_parameters(reference, config) if static else None
     if act_order:
         order = jnp.argsort(-jnp.diagonal(hessian)).astype(jnp.int32)
         w, hessian = w[order], hessian[order][:, order]

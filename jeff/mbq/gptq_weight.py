@@ -5,15 +5,14 @@ and back, and the result is stored.
 """
 
 import functools
-import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import core, lax
 
 from jeff.mbq.gptq_rounding import check_damping, round_matrix, unsound
+from jeff.mbq.matrices import Matrices
 from jeff.quantize import QTensor, QuantConfig, affine, checks, groups
 
 __all__ = ["gptq_quantize"]
@@ -28,6 +27,7 @@ def gptq_quantize(
     stack_axes: Sequence[int] = (),
     damping: float = 0.01,
     act_order: bool = False,
+    ranges: jax.Array | None = None,
 ) -> QTensor:
     """Quantizes a weight by GPTQ; otherwise as `jeff.quantize.quantize`.
 
@@ -45,6 +45,9 @@ def gptq_quantize(
         runs of neighbours, as a `QTensor` needs them, so their scales are found
         beforehand, from the weights as they are given: the ``static_groups`` of the
         original program.
+      ranges: Of the shape of `w`: scales and zero points are those of these weights
+        (clipped ones, say), found beforehand, while the error that is made good is
+        that of `w`. ``None``: those of `w`.
 
     Returns:
       The stored weight, of the shape and dtype of `w`.
@@ -52,7 +55,7 @@ def gptq_quantize(
     Raises:
       TypeError: As `jeff.quantize.quantize`.
       ValueError: As `jeff.quantize.quantize` and `gptq_codes`, or if `hessian` does
-        not fit the axes of `w`.
+        not fit the axes of `w` or `ranges` its shape.
 
     Examples:
       >>> from jeff.mbq import activation_hessian
@@ -74,58 +77,72 @@ def gptq_quantize(
       GPTQ, arXiv 2210.17323, algorithm 1.
     """
     w = affine.check_weight(w)
-    counts = groups.group_shape(
-        w.shape, config, contract_axes=contract_axes, stack_axes=stack_axes
-    )
-    contract = groups.normalize_axes(contract_axes, w.ndim, "contract_axes")
-    stack = groups.normalize_axes(stack_axes, w.ndim, "stack_axes")
-    outputs = [a for a in range(-w.ndim, 0) if a not in (*contract, *stack)]
-    order = (*stack, *contract, *outputs)
-    k = math.prod(w.shape[a] for a in contract)
-    stacked = tuple(w.shape[a] for a in stack)
-    if jnp.shape(hessian) != (*stacked, k, k):
+    axes = {"contract_axes": contract_axes, "stack_axes": stack_axes}
+    counts = groups.group_shape(w.shape, config, **axes)
+    layout = Matrices.of(w.shape, **axes)
+    if jnp.shape(hessian) != (*layout.stacked, layout.k, layout.k):
         raise ValueError(
-            f"hessian must have shape {(*stacked, k, k)} for w of shape {w.shape} "
-            f"contracted over {tuple(contract_axes)}, got {jnp.shape(hessian)}"
+            f"hessian must have shape {(*layout.stacked, layout.k, layout.k)} for w of "
+            f"shape {w.shape} contracted over {tuple(contract_axes)}, "
+            f"got {jnp.shape(hessian)}"
+        )
+    if ranges is not None and jnp.shape(ranges) != w.shape:
+        raise ValueError(
+            f"ranges must have the shape of w, {w.shape}, got {jnp.shape(ranges)}"
         )
 
     hessian = affine.check_weight(hessian, "hessian")
     damping = check_damping(damping)
-    matrices = w.transpose(order).reshape(
-        (-1, k, math.prod(w.shape[a] for a in outputs))
-    )
+    matrices = layout.split(w)
     codes, scale, zero, sound = _round_stack(
         matrices,
-        hessian.reshape((-1, k, k)),
+        hessian.reshape((-1, layout.k, layout.k)),
+        None if ranges is None else layout.split(affine.check_weight(ranges, "ranges")),
         jnp.float32(damping),
         config=config,
         act_order=checks.flag(act_order, "act_order"),
     )
     if not isinstance(sound, core.Tracer) and not sound.all():
         raise ValueError(unsound(w, hessian, scale, config, damping))
-
-    def restored(a, shape):
-        moved = a.reshape([shape[i] for i in order])
-        return moved.transpose(np.argsort([i % w.ndim for i in order]))
-
-    return QTensor.from_codes(
-        restored(codes, w.shape),
-        restored(scale, counts),
-        None if zero is None else restored(zero, counts),
+    return _stored(
+        codes,
+        scale,
+        zero,
+        layout=layout,
+        counts=counts,
         bits=config.bits,
-        contract_axes=contract,
-        dtype=w.dtype,
+        dtype=w.dtype.name,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("layout", "counts", "bits", "dtype"))
+def _stored(codes, scale, zero, *, layout, counts, bits, dtype) -> QTensor:
+    """The weight whose matrices of codes, scales and zero points these are."""
+    return QTensor.from_codes(
+        layout.restore(codes, layout.shape),
+        layout.restore(scale, counts),
+        None if zero is None else layout.restore(zero, counts),
+        bits=bits,
+        contract_axes=layout.contract,
+        dtype=dtype,
     )
 
 
 @functools.partial(jax.jit, static_argnames=("config", "act_order"))
-def _round_stack(matrices, hessians, damping, *, config, act_order):
+def _round_stack(matrices, hessians, ranges, damping, *, config, act_order):
     """Codes, scales, zero points and soundness of ``[stack, K, N]``."""
 
-    def one(pair):
+    def one(parts):
+        w, hessian, reference = parts
         (codes, scale, zero, _), sound = round_matrix(
-            *pair, damping, config=config, act_order=act_order, static_groups=act_order
+            w,
+            hessian,
+            damping,
+            reference,
+            config=config,
+            act_order=act_order,
+            static_groups=act_order,
         )
         return codes, scale, zero, sound
 
-    return lax.map(one, (matrices, hessians))
+    return lax.map(one, (matrices, hessians, ranges))

@@ -1,5 +1,6 @@
 """One call of a method: checked arguments, what is quantized, and the rounding."""
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,19 +11,19 @@ import jax.numpy as jnp
 
 from jeff import base, program, quantize, tree
 from jeff.mbq.activations import quantized_activations
+from jeff.mbq.block_plan import BlockPlan, Where, plan_blocks
 from jeff.mbq.calibration import Batch, check_batches, check_program
 from jeff.mbq.config import BalanceConfig
 from jeff.mbq.group_spec import GroupSpec
-from jeff.mbq.groups import Group, infer_groups
+from jeff.mbq.groups import Group
+from jeff.mbq.leaves import leaves_of, left_dense, outside, shared_leaves
 from jeff.mbq.masks import is_traced
-from jeff.mbq.report import GroupReport, Quantized, Report
+from jeff.mbq.report import ClipReport, GroupReport, Quantized, Report
 from jeff.mbq.rounding import Rounded, round_leaf
 from jeff.mbq.weighing import Sensitivities
 from jeff.program.blocks import Stack
 
 __all__ = ["Job", "Where", "start"]
-
-Where = Callable[[program.Site], bool]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,8 +35,8 @@ class Job:
       params: Parameters, dense where they are to be quantized.
       batches: Calibration data.
       config: Settings.
-      stacks: Each stack of blocks with its groups; the whole program as one block if
-        nothing is repeated.
+      stacks: Each stack of blocks with the plan of every block, ``None`` where nothing
+        is quantized; the whole program as one block if nothing is repeated.
       leaves: The leaves to quantize, and how they are contracted.
       notes: Lines for the report: what stays dense.
     """
@@ -44,17 +45,36 @@ class Job:
     params: Any
     batches: tuple[Batch, ...]
     config: BalanceConfig
-    stacks: tuple[tuple[Stack, tuple[Group, ...]], ...]
+    stacks: tuple[tuple[Stack, tuple[BlockPlan | None, ...]], ...]
     leaves: dict[str, program.Part]
     notes: tuple[str, ...]
 
     @property
+    def plans(self) -> list[BlockPlan]:
+        """The distinct plans, in program order."""
+        plans = (p for _, row in self.stacks for p in row if p is not None)
+        return list({id(p): p for p in plans}.values())
+
+    @property
     def scaled(self) -> list[tuple[Stack, list[Group]]]:
         """Each stack with those of its groups that can be scaled."""
-        return [
-            (stack, [g for g in groups if g.sources is not None])
-            for stack, groups in self.stacks
-        ]
+        return [(plan.stack, plan.scaled) for plan in self.plans]
+
+    @property
+    def inputs(self) -> list[tuple[Stack, list[Group]]]:
+        """Each stack with all of its sites by the input they share."""
+        return [(plan.stack, list(plan.inputs)) for plan in self.plans]
+
+    @functools.cached_property
+    def shared(self) -> frozenset[tuple[str, int | None]]:
+        """Leaves (and entries of stacked ones) that serve several blocks."""
+        uses = collections.Counter(
+            (ref.name, ref.index)
+            for stack, _ in self.stacks
+            for refs in stack.leaves
+            for ref in refs.values()
+        )
+        return frozenset(ref for ref, count in uses.items() if count > 1)
 
     def finish(
         self,
@@ -63,6 +83,7 @@ class Job:
         reports: Sequence[GroupReport] = (),
         seen: Sensitivities | None = None,
         notes: Sequence[str] = (),
+        clips: Sequence[ClipReport] = (),
     ) -> Quantized:
         """Rounds the leaves that are not rounded yet and puts the result together.
 
@@ -72,6 +93,7 @@ class Job:
           reports: What was decided for each group.
           seen: Modality sensitivities, if any.
           notes: Further lines for the report.
+          clips: What was decided for each clipped weight.
 
         Returns:
           What a method returns.
@@ -101,6 +123,7 @@ class Job:
             rules = (quantized_activations(self.config.activation_bits),)
         report = Report(
             groups=tuple(reports),
+            clips=tuple(clips),
             sensitivities=seen or {},
             notes=tuple(dict.fromkeys(notes)),
             dense_bytes=2 * sum(q.size for q in stored.values()),
@@ -117,6 +140,7 @@ def start(
     config: BalanceConfig,
     where: Where | None,
     specs: Sequence[GroupSpec] | None,
+    clip_where: Where | None = None,
 ) -> Job:
     """Checks the arguments of a method before any heavy work.
 
@@ -127,6 +151,8 @@ def start(
       config: Settings.
       where: Which sites to quantize; the products of the blocks if ``None``.
       specs: Groups named by hand, then the only ones; inferred if ``None``.
+      clip_where: Which of the sites to clip; if ``None``, those that do not feed
+        attention scores.
 
     Raises:
       TypeError: If an argument is of the wrong kind.
@@ -134,8 +160,11 @@ def start(
     """
     if not isinstance(config, BalanceConfig):
         raise TypeError(f"config must be a BalanceConfig, got {type(config).__name__}")
-    if where is not None and not callable(where):
-        raise TypeError(f"where must be a function of a site, got {where!r}")
+    for name, choice in (("where", where), ("clip_where", clip_where)):
+        if choice is not None and not callable(choice):
+            raise TypeError(f"{name} must be a function of a site, got {choice!r}")
+    if clip_where is not None and not config.clip:
+        raise ValueError("clip_where has no effect without config.clip=True")
     batches = check_batches(batches)
     inputs = batches[0].inputs
     check_program(apply, params, inputs)
@@ -146,12 +175,12 @@ def start(
     def quantizes(site):
         return site.kind == "dot" and len(site.parts) == 1 and wanted(site)
 
-    leaves = _leaves(stacks, quantizes)
-    notes = _left_dense(stacks, wanted)
+    leaves = leaves_of(stacks, quantizes)
+    notes = left_dense(stacks, wanted)
     if where is not None:
-        notes += _outside(stacks, quantizes)
+        notes += outside(stacks, quantizes)
     if not leaves:  # weights that every iteration of a loop shares, as in an LSTM
-        leaves = _shared_leaves(apply, params, inputs, quantizes)
+        leaves = shared_leaves(apply, params, inputs, quantizes)
         notes = tuple(f"{n}: shared by a loop's iterations, not scaled" for n in leaves)
         stacks = ()
     if not leaves:
@@ -161,22 +190,30 @@ def start(
         )
     for name, part in leaves.items():
         _check_leaf(params, name, part, config)
-    grouped = _with_groups(stacks, quantizes, specs)
+    clips = clip_where if config.clip else _nothing
+    specs = _check_specs(stacks, specs)
+    plans = plan_blocks(stacks, params, quantizes, clips, specs)
     return Job(
         apply=apply,
         params=params,
         batches=batches,
         config=config,
-        stacks=tuple((s, _foldable(params, s, groups)) for s, groups in grouped),
+        stacks=tuple(zip(stacks, plans, strict=True)),
         leaves=leaves,
         notes=notes,
     )
 
 
-def _with_groups(stacks, quantizes, specs):
-    """Each stack with its groups; every spec must belong to one."""
+def _nothing(site: program.Site) -> bool:
+    """The choice of no site."""
+    del site
+    return False
+
+
+def _check_specs(stacks, specs) -> tuple[GroupSpec, ...] | None:
+    """The groups named by hand; every one must belong to a stack."""
     if specs is None:
-        return tuple((s, infer_groups(s, quantizes)) for s in stacks)
+        return None
     if isinstance(specs, GroupSpec) or not isinstance(specs, Iterable):
         raise TypeError(f"groups must be a sequence of GroupSpec, got {specs!r}")
     specs = tuple(specs)
@@ -189,81 +226,7 @@ def _with_groups(stacks, quantizes, specs):
                 f"groups[{i}] names no site of the first block: {spec.sites[0]!r}; "
                 f"it has {known}"
             )
-    return tuple(
-        (s, infer_groups(s, quantizes, [p for p in specs if p.sites[0] in s.sites]))
-        for s in stacks
-    )
-
-
-def _foldable(params, stack, groups) -> tuple[Group, ...]:
-    """The groups; one that would be folded into a stored weight is left unscaled."""
-    leaves, _ = tree.flatten(params)
-    checked = []
-    for group in groups:
-        owners = [refs[n].name for refs in stack.leaves for n in group.fold]
-        stored = sorted({n for n in owners if base.is_stored(leaves[n])})
-        if stored:
-            note = f"{', '.join(stored)} is stored already, so nothing folds into it"
-            group = dataclasses.replace(group, sources=None, note=note)
-        checked.append(group)
-    return tuple(checked)
-
-
-def _leaves(stacks, quantizes) -> dict[str, program.Part]:
-    """The leaves to quantize, in all blocks."""
-    return {site.leaf: site.parts[0] for site in _all_sites(stacks) if quantizes(site)}
-
-
-def _shared_leaves(apply, params, inputs, quantizes) -> dict[str, program.Part]:
-    """The leaves of all products of the program, wherever they are."""
-    sites = program.sites(apply, params, *inputs)
-    return {s.leaf: s.parts[0] for s in sites if quantizes(s)}
-
-
-def _outside(stacks, quantizes) -> tuple[str, ...]:
-    """A line per site that was asked for and lies outside of the repeated blocks."""
-    inside = {s.name for s in _all_sites(stacks)}
-    inside |= {s.name for stack in stacks for s in _nested_sites(stack)}
-    return tuple(
-        f"{site.name} stays dense: it is in no repeated block"
-        for site in stacks[0].piece.found.sites
-        if site.name not in inside and quantizes(site)
-    )
-
-
-def _all_sites(stacks):
-    for stack in stacks:
-        known = stack.piece.found.sites
-        for names in stack.names:
-            for name in names.values():
-                yield known.named(name)
-
-
-def _left_dense(stacks, wanted) -> tuple[str, ...]:
-    """A line per weight of a block that cannot be quantized, and why."""
-    notes = []
-    for site in _all_sites(stacks):
-        why = ""
-        if site.kind != "dot":
-            why = f"it is used by a {site.kind}"
-        elif not site.parts:
-            why = f"the weight is computed from {', '.join(site.leaves)}"
-        elif len(site.parts) > 1:
-            why = f"the weight is {len(site.parts)} leaves side by side"
-        if why and wanted(site):
-            notes.append(f"{site.name} stays dense: {why}")
-    for stack in stacks:
-        for site in _nested_sites(stack):
-            if wanted(site):
-                notes.append(f"{site.name} stays dense: it is in a loop of the block")
-    return tuple(dict.fromkeys(notes))
-
-
-def _nested_sites(stack: Stack) -> list[program.Site]:
-    """Sites in loops and branches of the template block."""
-    found = stack.piece.found
-    loops = [s.path for s in stack.piece.steps if s.path in found.inside]
-    return [s for s in found.sites if any(s.path[: len(p)] == p for p in loops)]
+    return specs
 
 
 def _check_leaf(params, name, part, config) -> None:

@@ -10,14 +10,16 @@ from typing import Any
 
 import jax
 
-from jeff.mbq import weighing
 from jeff.mbq.balancing import balance
+from jeff.mbq.block_store import BlockStore
 from jeff.mbq.calibration import Batch
-from jeff.mbq.choosers import searched, smoothed
-from jeff.mbq.config import BalanceConfig
+from jeff.mbq.call import begin
+from jeff.mbq.choosers import searched
+from jeff.mbq.config import BalanceConfig, check_used
 from jeff.mbq.group_spec import GroupSpec
-from jeff.mbq.job import Where, start
+from jeff.mbq.job import Where
 from jeff.mbq.report import GroupReport, Quantized, Report
+from jeff.mbq.smoothquant_method import smoothquant
 
 __all__ = ["GroupReport", "Quantized", "Report", "awq", "mbq", "rtn", "smoothquant"]
 
@@ -33,6 +35,8 @@ def rtn(
     loss: Loss | None = None,
     where: Where | None = None,
     groups: Sequence[GroupSpec] | None = None,
+    clip_where: Where | None = None,
+    store: BlockStore | None = None,
 ) -> Quantized:
     """Round to nearest: the quantizer alone, no calibration.
 
@@ -44,13 +48,17 @@ def rtn(
       loss: Not used; every method takes it.
       where: Which sites to quantize; the products of the repeated blocks if ``None``.
       groups: Not used; every method takes it.
+      clip_where: Not used; every method takes it.
+      store: Where finished blocks are kept, so that a call that was stopped goes on
+        where it was.
 
     Returns:
       The quantized parameters.
 
     Raises:
       TypeError: As `mbq`.
-      ValueError: As `mbq`.
+      ValueError: As `mbq`, or if `BalanceConfig.clip`, `distort` or `rounding` is set,
+        which would do nothing here.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -61,59 +69,22 @@ def rtn(
       >>> type(q.params["w"]).__name__
       'QTensor'
     """
-    del loss, groups
-    job = start(apply, params, batches, config, where, ())
-    return job.finish()
-
-
-def smoothquant(
-    apply: Callable[..., Any],
-    params: Any,
-    batches: Sequence[Batch],
-    config: BalanceConfig,
-    *,
-    loss: Loss | None = None,
-    where: Where | None = None,
-    groups: Sequence[GroupSpec] | None = None,
-) -> Quantized:
-    """SmoothQuant: scales from the largest activations and weights, no search.
-
-    Only groups whose input comes from a norm are scaled, as in the original.
-
-    Args:
-      apply: ``apply(params, *inputs)``.
-      params: Full-precision parameters.
-      batches: Calibration data.
-      config: Settings; `BalanceConfig.smoothing` is the exponent.
-      loss: Not used; every method takes it.
-      where: Which sites to quantize; the products of the repeated blocks if ``None``.
-      groups: Balance groups; inferred if ``None``.
-
-    Returns:
-      The quantized parameters.
-
-    Raises:
-      TypeError: As `mbq`.
-      ValueError: As `mbq`.
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> from jeff.quantize import QuantConfig
-      >>> apply = lambda p, x: (x * p["norm"]) @ p["w"]
-      >>> params = {"norm": jnp.ones(32).at[0].set(16.0), "w": jnp.eye(32)}
-      >>> w4a8 = BalanceConfig(
-      ...     weights=QuantConfig(bits=4, symmetric=True), activation_bits=8
-      ... )
-      >>> q = smoothquant(apply, params, [Batch((jnp.ones((1, 32)),))], w4a8)
-      >>> print(q.report.groups[0].scale[:3], len(q.rules))  # sqrt(16 / 1), sqrt(1 / 1)
-      [4. 1. 1.] 1
-
-    References:
-      SmoothQuant, arXiv 2211.10438, equation 4.
-    """
-    del loss
-    job = start(apply, params, batches, config, where, groups)
-    return balance(job, smoothed(config), {})
+    del groups
+    if isinstance(config, BalanceConfig):
+        check_used(config, "rtn", ["clip", "distort", "rounding"])
+    call = begin(
+        "rtn",
+        apply,
+        params,
+        batches,
+        config,
+        loss=loss,
+        where=where,
+        groups=(),
+        clip_where=clip_where,
+        store=store,
+    )
+    return balance(call.job, None, {}, store=store)
 
 
 def awq(
@@ -125,17 +96,26 @@ def awq(
     loss: Loss | None = None,
     where: Where | None = None,
     groups: Sequence[GroupSpec] | None = None,
+    clip_where: Where | None = None,
+    store: BlockStore | None = None,
 ) -> Quantized:
-    """AWQ's scale search: plain mean squared error over all tokens.
+    """AWQ: scales by plain mean squared error over all tokens, and clipping if asked.
+
+    With ``BalanceConfig(clip=True)`` this is the published method; without it, the
+    default, its scale search alone.
 
     Args:
       apply: ``apply(params, *inputs)``.
       params: Full-precision parameters.
       batches: Calibration data.
       config: Settings; `BalanceConfig.loss` and `BalanceConfig.reweight` do not apply.
-      loss: Not used; every method takes it.
+      loss: Needed only if GPTQ's Hessians are weighted by gradients.
       where: Which sites to quantize; the products of the repeated blocks if ``None``.
       groups: Balance groups; inferred if ``None``.
+      clip_where: Which of the sites to clip; if ``None``, those whose products do not
+        feed attention scores, as in the original.
+      store: Where finished blocks are kept, so that a call that was stopped goes on
+        where it was.
 
     Returns:
       The quantized parameters.
@@ -160,11 +140,27 @@ def awq(
       (True, (20,), 3)
 
     References:
-      AWQ, arXiv 2306.00978, section 3.2. Its clip search is not part of this version.
+      AWQ, arXiv 2306.00978, section 3.2; the clipping search is its program's.
     """
-    del loss
-    job = start(apply, params, batches, config, where, groups)
-    return balance(job, searched(config, "mse", lambda *_: (None, {})), {})
+    call = begin(
+        "awq",
+        apply,
+        params,
+        batches,
+        config,
+        loss=loss,
+        where=where,
+        groups=groups,
+        clip_where=clip_where,
+        store=store,
+    )
+    return balance(
+        call.job,
+        searched(config, "mse", lambda *_: (None, {})),
+        call.seen,
+        weigh_hessian=call.weigh_hessian,
+        store=store,
+    )
 
 
 def mbq(
@@ -176,11 +172,14 @@ def mbq(
     loss: Loss | None = None,
     where: Where | None = None,
     groups: Sequence[GroupSpec] | None = None,
+    clip_where: Where | None = None,
+    store: BlockStore | None = None,
 ) -> Quantized:
     """Modality-balanced quantization.
 
     The same search as AWQ, but every token's error weighs what the loss's gradient
-    says about its modality (`sensitivity`, `token_weights`).
+    says about its modality (`sensitivity`, `token_weights`); so does, with
+    ``BalanceConfig(clip=True)``, the search of clipping limits.
 
     Args:
       apply: ``apply(params, *inputs)``.
@@ -192,6 +191,10 @@ def mbq(
       where: Which sites to quantize; the products of the repeated blocks if ``None``.
       groups: Balance groups named by hand, then the only ones that are scaled;
         inferred from the program if ``None``.
+      clip_where: Which of the sites to clip (`BalanceConfig.clip`); if ``None``, those
+        whose products do not feed attention scores.
+      store: Where finished blocks are kept, so that a call that was stopped goes on
+        where it was.
 
     Returns:
       The quantized parameters, the rules to run them with, and a report.
@@ -202,7 +205,8 @@ def mbq(
         do not fit the tokens, lack the reference or name a modality without tokens,
         `params` and `batches` do not fit the program, the group size does not divide
         a layer's input size or a layer is quantized already (it is named), `groups`
-        does not fit the program, or there is nothing to quantize.
+        does not fit the program, there is nothing to quantize, or `store` was begun
+        with other settings (the first that differs is named) or is damaged.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -231,10 +235,23 @@ def mbq(
     References:
       arXiv 2412.19509, section 3.2, equations 8 to 13.
     """
-    if isinstance(config, BalanceConfig):
-        weighing.check_loss(config, loss)
-    job = start(apply, params, batches, config, where, groups)
-    weigh, seen = weighing.balanced(
-        apply, params, job.batches, config, loss, job.scaled
+    call = begin(
+        "mbq",
+        apply,
+        params,
+        batches,
+        config,
+        loss=loss,
+        where=where,
+        groups=groups,
+        clip_where=clip_where,
+        store=store,
     )
-    return balance(job, searched(config, config.loss, weigh), seen)
+    return balance(
+        call.job,
+        searched(config, config.loss, call.weigh),
+        call.seen,
+        weigh_clip=call.weigh_clip,
+        weigh_hessian=call.weigh_hessian,
+        store=store,
+    )

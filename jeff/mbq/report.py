@@ -7,7 +7,7 @@ import numpy as np
 
 from jeff import base
 
-__all__ = ["GroupReport", "Quantized", "Report"]
+__all__ = ["ClipReport", "GroupReport", "Quantized", "Report"]
 
 
 class GroupReport(NamedTuple):
@@ -46,6 +46,38 @@ class GroupReport(NamedTuple):
     note: str
 
 
+class ClipReport(NamedTuple):
+    """What the clipping search decided for one weight of one block.
+
+    Attributes:
+      block: Number of the block within its stack.
+      leaf: The weight, by its path in the params.
+      steps: uint8 ``[*stack, groups, N]``: how many 20ths of its largest absolute value
+        were cut off each group of input channels of each output channel (of the weight
+        that the scales are folded into).
+      before: Squared error of the groups' partial products without clipping, the mean
+        over groups, outputs and tokens as they weigh.
+      after: The same with the limits found.
+
+    Examples:
+      >>> from jeff.mbq import ClipReport
+      >>> clip = ClipReport(0, "up", np.array([[0, 3], [1, 0]], np.uint8), 0.5, 0.4)
+      >>> clip.clipped
+      0.5
+    """
+
+    block: int
+    leaf: str
+    steps: np.ndarray
+    before: float
+    after: float
+
+    @property
+    def clipped(self) -> float:
+        """Fraction of the groups that are clipped at all."""
+        return float(np.mean(self.steps > 0))
+
+
 class Report(NamedTuple):
     """What a method did.
 
@@ -57,6 +89,7 @@ class Report(NamedTuple):
         groups of weights that the quantizer clips.
       dense_bytes: Bytes of the quantized weights at 16 bits each.
       stored_bytes: Bytes they really take now: codes, padding, scales, zero points.
+      clips: One entry per clipped weight and block; empty if nothing was clipped.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -76,6 +109,7 @@ class Report(NamedTuple):
     notes: tuple[str, ...]
     dense_bytes: int
     stored_bytes: int
+    clips: tuple[ClipReport, ...] = ()
 
 
 class Quantized(NamedTuple):

@@ -18,6 +18,7 @@ import numpy as np
 
 from jeff import base, quantize
 from jeff.mbq import objective, scales
+from jeff.mbq.block_run import BlockRun, activation_rules
 from jeff.mbq.capture import Capture
 from jeff.mbq.fold import fold_scale, scale_targets
 from jeff.mbq.groups import Group, weight_of
@@ -54,7 +55,9 @@ class StackSearch:
     Attributes:
       stack: The stack of blocks.
       groups: Those of its groups that can be scaled.
-      features: ``features(weights, state, side) -> [Features]``, one per group.
+      features: ``features(weights, state, side, *, activation_bits=None) ->
+        [Features]``, one per group; inputs of stored weights are quantized, if there is
+        a width.
       losses: ``losses(weights, features, candidates [grid, K], tokens, *, group,
         config, activation_bits) -> {"mae": RunningMean, "mse": RunningMean}``, both
         ``[grid]``.
@@ -83,12 +86,12 @@ class StackSearch:
             region, operand = group.region, step.inputs[1 - weight_of(step)]
             wanted += [*region.start, *region.side, *region.stop, operand]
         self._capture = Capture(stack, wanted)
-        self.features = jax.jit(self._features)
+        self.features = jax.jit(self._features, static_argnames=("activation_bits",))
         self.losses = jax.jit(
             self._losses, static_argnames=("group", "config", "activation_bits")
         )
         self.fold = jax.jit(self._fold, static_argnames=("group",))
-        self.run = jax.jit(stack.run)
+        self.run = BlockRun.of(stack).run
 
     @classmethod
     def of(cls, stack: Stack, groups: Sequence[Group]) -> "StackSearch":
@@ -107,8 +110,11 @@ class StackSearch:
             memo[key] = cls(stack, groups)
         return memo[key]
 
-    def _features(self, weights, state, side) -> list[Features]:
-        got = list(self._capture(weights, state, side))
+    def _features(
+        self, weights, state, side, *, activation_bits=None
+    ) -> list[Features]:
+        rules = activation_rules(activation_bits)
+        got = list(self._capture(weights, state, side, rules))
         features = []
         for i, group in enumerate(self.groups):
             n = len(group.region.side)

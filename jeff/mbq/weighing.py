@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jeff.mbq.block_store import BlockStore
 from jeff.mbq.calibration import Batch, check_modalities, fits_tokens
 from jeff.mbq.config import BalanceConfig
 from jeff.mbq.groups import Group
@@ -17,6 +18,7 @@ __all__ = [
     "Sensitivities",
     "Weigh",
     "balanced",
+    "check_call",
     "check_loss",
     "check_tokens",
     "sensitivities",
@@ -59,6 +61,7 @@ def balanced(
     config: BalanceConfig,
     loss: Callable[[Any, Any], jax.Array] | None,
     stacks: Sequence[tuple[Stack, Sequence[Group]]],
+    store: BlockStore | None = None,
 ) -> tuple[Weigh, Sensitivities]:
     """How tokens weigh, with the sensitivities that say so.
 
@@ -69,22 +72,44 @@ def balanced(
       config: Settings.
       loss: As for `sensitivity`; checked by `check_loss`.
       stacks: Each stack of blocks, with the groups whose tokens are weighed.
+      store: Where sensitivities are kept, if they are.
 
     Returns:
       ``(weigh, sensitivities)``, see `weigher` and `sensitivities`; the latter are
       empty unless weights come from gradients.
 
     Raises:
-      ValueError: As `check_tokens`, `sensitivities` and `weigher`.
+      ValueError: As `sensitivities` and `weigher`.
+    """
+    seen: Sensitivities | None = {}
+    if config.reweight in _GRADIENTS and any(groups for _, groups in stacks):
+        seen = None if store is None else store.sensitivities()
+        if seen is None:
+            assert loss is not None
+            seen = sensitivities(apply, params, batches, loss, stacks)
+            if store is not None:
+                store.save_sensitivities(seen)
+    return weigher(batches, config, seen), seen
+
+
+def check_call(
+    batches: Sequence[Batch],
+    config: BalanceConfig,
+    stacks: Sequence[tuple[Stack, Sequence[Group]]],
+) -> None:
+    """Refuses masks that do not fit the settings or the program.
+
+    Args:
+      batches: Checked calibration data.
+      config: Settings; with ``reweight="none"`` there is nothing to check.
+      stacks: Each stack of blocks, with the groups whose tokens are weighed.
+
+    Raises:
+      ValueError: As `check_tokens`.
     """
     if config.reweight != "none":
         groups = [g for _, some in stacks for g in some]
         check_tokens(batches, groups, config.reference)
-    seen: Sensitivities = {}
-    if config.reweight in _GRADIENTS:
-        assert loss is not None
-        seen = sensitivities(apply, params, batches, loss, stacks)
-    return weigher(batches, config, seen), seen
 
 
 def check_tokens(
@@ -103,10 +128,10 @@ def check_tokens(
 
     Examples:
       >>> batch = Batch((), {"vision": np.array([[True]]), "text": np.array([[False]])})
-      >>> check_tokens([batch], [], "text")
+      >>> check_tokens([batch], [], "text")  # doctest: +ELLIPSIS
       Traceback (most recent call last):
         ...
-      ValueError: masks['text'] has no token in any batch; leave the modality out
+      ValueError: masks['text'] has no token in any batch; it is the reference, the ...
     """
     check_modalities(batches, reference)
     tokens = np.shape(next(iter(batches[0].masks.values())))

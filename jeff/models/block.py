@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jeff.models.decoder_config import DecoderConfig
 from jeff.models.rotary import rotate
 
-__all__ = ["attend", "block", "linear", "rms_norm"]
+__all__ = ["attend", "attend_in_pieces", "block", "linear", "rms_norm"]
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -94,6 +94,54 @@ def attend(
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
     mixed = jnp.einsum("bkgqs,bskd->bqkgd", weights, value)
     return mixed.reshape(query.shape)
+
+
+def attend_in_pieces(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    allowed: jax.Array,
+    *,
+    scores: int = 2**26,
+) -> jax.Array:
+    """`attend`, some queries at a time where all at once would take much memory.
+
+    Args:
+      query: As for `attend`.
+      key: As for `attend`.
+      value: As for `attend`.
+      allowed: As for `attend`.
+      scores: How many float32 scores may be held at once, 256 MiB by default; those
+        of one query of every row and head are always held.
+
+    Returns:
+      As `attend`.
+
+    Examples:
+      >>> query = jnp.arange(10.0).reshape(1, 5, 2, 1)
+      >>> causal = jnp.tril(jnp.ones((1, 5, 5), bool))
+      >>> whole = attend(query, query, query, causal)
+      >>> pieces = attend_in_pieces(query, query, query, causal, scores=20)
+      >>> bool(jnp.allclose(whole, pieces))
+      True
+    """
+    batch, queries, heads, _ = query.shape
+    rows = max(scores // (batch * heads * key.shape[1]), 1)
+    if rows >= queries:
+        return attend(query, key, value, allowed)
+    count = -(-queries // rows)
+
+    def pieces(a: jax.Array) -> jax.Array:  # [count, batch, rows, ...]
+        room = [(0, 0), (0, count * rows - queries)] + [(0, 0)] * (a.ndim - 2)
+        split = jnp.pad(a, room).reshape(a.shape[0], count, rows, *a.shape[2:])
+        return split.swapaxes(0, 1)
+
+    mixed = jax.lax.map(
+        lambda piece: attend(piece[0], key, value, piece[1]),
+        (pieces(query), pieces(allowed)),
+    )
+    mixed = mixed.swapaxes(0, 1).reshape(batch, count * rows, *query.shape[2:])
+    return mixed[:, :queries]
 
 
 def block(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jeff.models.block import attend, block, rms_norm
+from jeff.models.block import attend, attend_in_pieces, block, rms_norm
 from jeff.models.decoder_config import DecoderConfig, Sequence, check_sequence
 from jeff.models.head import embed, logits
 from jeff.models.rotary import rotary_tables
@@ -46,6 +46,9 @@ def prefill(
     dtype: Any = None,
 ) -> tuple[jax.Array, Cache]:
     """Reads a prompt: scores of the token after it, and a cache to go on from.
+
+    Attention takes as many queries at a time as `attend_in_pieces` lets it, so a long
+    prompt needs memory for its keys and values, not for the square of its length.
 
     Args:
       params: Parameters of the decoder, listed or stacked.
@@ -91,7 +94,7 @@ def prefill(
 
         def remember(q, k, v):
             kept.extend((k.astype(kind), v.astype(kind)))
-            return attend(q, k, v, allowed)
+            return attend_in_pieces(q, k, v, allowed)
 
         return block(layer, x, rotary, remember, config=config), tuple(kept)
 

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from jeff.mbq import BalanceConfig
+from jeff.mbq.config import BalanceConfig, check_used
 from jeff.quantize import QuantConfig
 
 W3 = QuantConfig(bits=3, group_size=64)
@@ -29,6 +29,9 @@ def test_settings_are_hashable():
         ("reweight", "token", "reweight must be 'ratio_floor', 'ratio', 'uniform', "),
         ("grid", 0, "grid must be at least 1, got 0"),
         ("share", "min", "share must be 'max' or 'mean', got 'min'"),
+        ("rounding", "up", "rounding must be 'nearest' or 'gptq', got 'up'"),
+        ("clip_tokens", 0, "clip_tokens must be at least 1, got 0"),
+        ("clip_tokens", 64, "clip_tokens=64 has no effect without clip=True"),
         ("smoothing", 1.5, "smoothing must be in [0, 1], got 1.5"),
         ("smoothing", float("nan"), "smoothing must be in [0, 1], got nan"),
         ("damping", -0.1, "damping must be finite and not negative, got -0.1"),
@@ -56,6 +59,10 @@ def test_values_are_checked(field, value, message):
         ("share", max, "share must be 'max' or 'mean', got <built-in function max>"),
         ("smoothing", "0.5", "smoothing must be a number, got '0.5'"),
         ("damping", "1", "damping must be a number, got '1'"),
+        ("clip", "yes", "clip must be True or False, got 'yes'"),
+        ("distort", 1, "distort must be True or False, got 1"),
+        ("clip_tokens", 1.5, "clip_tokens must be an integer, got 1.5"),
+        ("rounding", None, "rounding must be 'nearest' or 'gptq', got None"),
         ("act_order", 1, "act_order must be True or False, got 1"),
         ("weighted_hessian", None, "weighted_hessian must be True or False, got None"),
         ("fold_tolerance", None, "fold_tolerance must be a number, got None"),
@@ -66,6 +73,21 @@ def test_types_are_checked(field, value, message):
     with pytest.raises(TypeError, match=re.escape(message)) as info:
         BalanceConfig(weights=W3, **{field: value})
     assert "\n" not in str(info.value)
+
+
+def test_clipping_needs_a_scale_per_channel():
+    whole = QuantConfig(bits=8, per_tensor=True)
+    with pytest.raises(ValueError, match="weights has one scale per tensor"):
+        BalanceConfig(weights=whole, clip=True)
+
+
+def test_unused_settings_are_refused():
+    config = BalanceConfig(weights=W3, rounding="gptq", distort=True)
+    check_used(config, "some", ["clip", "clip_tokens"])
+    with pytest.raises(
+        ValueError, match="config.rounding='gptq' has no effect in some"
+    ):
+        check_used(config, "some", ["clip", "rounding"])
 
 
 def test_numbers_become_plain_ones():

@@ -16,7 +16,7 @@ def test_the_example_of_the_page_prints_what_it_says(python, tmp_path):
 def test_later_code_of_the_page_runs_after_the_example(python, tmp_path):
     text = (pages.ROOT / "docs" / "mbq.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 2 and "mbq.gptq" in blocks[1]
+    assert len(blocks) == 6 and "mbq.gptq" in blocks[1]
     check = "\nassert type(result.params['layers'][1]['up']).__name__ == 'QTensor'"
     done = python("-c", "\n".join(blocks) + check, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

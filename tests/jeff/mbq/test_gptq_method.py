@@ -11,8 +11,8 @@ from support import mbq_blocks
 from support.case import normal
 
 import jeff
-from jeff import mbq, program, quantize, tree
-from jeff.mbq import gptq_method, job
+from jeff import mbq, quantize, tree
+from jeff.mbq import block_rounding, job
 from jeff.mbq.done import Done
 from jeff.mbq.stack_hessians import StackHessians
 from jeff.mbq.token_weights import token_weights
@@ -252,14 +252,19 @@ def test_a_weight_of_several_blocks():
 
 
 def test_where_that_refuses_the_first_block():
+    """The blocks before are run as they are, and those behind not at all."""
     result = run(where=lambda site: site.name == "layers.1.up")
-    assert result.report.notes == (
-        "layers.1.up: rounded to nearest, where refuses its site in the first block",
-    )
-    nearest(result, PARAMS, "layers.1.up")
-    result = run(where=lambda site: site.name == "layers.0.up")
     assert result.report.notes == ()
-    assert result.params["layers"][1]["up"] is PARAMS["layers"][1]["up"]
+    first, second = PARAMS["layers"][:2]
+    x = jnp.concatenate([b.inputs[0] for b in BATCHES])
+    clean, _ = inputs_of(second, mbq_blocks.block(first, x))
+    h = mbq.activation_hessian(clean).value
+    want = mbq.gptq_quantize(second["up"], h, W3)
+    got = result.params["layers"][1]["up"]
+    assert (got.codes() != want.codes()).mean() <= 0.01
+    for i in (0, 2):
+        assert result.params["layers"][i]["up"] is PARAMS["layers"][i]["up"]
+    assert result.params["layers"][1]["down"] is PARAMS["layers"][1]["down"]
 
 
 def test_convolutions_stay_dense_and_are_reported():
@@ -286,7 +291,7 @@ def test_one_set_of_hessians_at_a_time(layout, monkeypatch):
         gc.collect()
         return sum(a.nbytes for a in jax.live_arrays() if not a.is_deleted())
 
-    add, measured = Done.add, gptq_method._measured
+    add, measured = Done.add, block_rounding._measured
 
     def spy_add(self, *args):
         samples.append(live())
@@ -300,7 +305,7 @@ def test_one_set_of_hessians_at_a_time(layout, monkeypatch):
 
     run(layout=layout)  # compiles
     monkeypatch.setattr(Done, "add", spy_add)
-    monkeypatch.setattr(gptq_method, "_measured", spy_measured)
+    monkeypatch.setattr(block_rounding, "_measured", spy_measured)
     run(layout=layout)
     assert len(samples) == len(held) == 3
     # One Hessian for gate and up, one for down; gone when the block is rounded.
@@ -313,19 +318,18 @@ def test_one_set_of_hessians_at_a_time(layout, monkeypatch):
 
 def test_compiled_once_for_all_blocks_and_calls():
     started = job.start(mbq_blocks.gated(), PARAMS, BATCHES, CONFIG, None, None)
-    ((stack, groups),) = started.stacks
-    hessians = StackHessians.of(stack, groups, started.leaves)
+    (plan,) = started.plans
+    hessians = StackHessians.of(plan, started.leaves)
     run()
     count = hessians.measure._cache_size()
     run()
-    again = StackHessians.of(stack, groups, started.leaves)
+    again = StackHessians.of(plan, started.leaves)
     assert again is hessians and hessians.measure._cache_size() == count
 
 
 def test_inputs_shared_by_sites_have_one_hessian():
-    (stack,) = program.blocks(mbq_blocks.gated(), PARAMS, BATCHES[0].inputs[0])
     started = job.start(mbq_blocks.gated(), PARAMS, BATCHES, CONFIG, None, None)
-    hessians = StackHessians(stack, started.stacks[0][1], started.leaves)
+    hessians = StackHessians(started.plans[0], started.leaves)
     assert [g.sites for g in hessians.groups] == [
         ("layers.0.gate", "layers.0.up"),
         ("layers.0.down",),

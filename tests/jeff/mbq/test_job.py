@@ -150,6 +150,16 @@ BAD_BALANCE = [
         "masks['vision'] has no token in any batch; leave the modality out",
     ),
     (
+        {
+            "batches": batch(
+                masks={m: v & (m == "vision") for m, v in BATCHES[0].masks.items()}
+            )
+        },
+        ValueError,
+        "masks['language'] has no token in any batch; it is the reference, the tokens "
+        "whose loss is to be kept",
+    ),
+    (
         {"groups": [mbq.GroupSpec(sites=("head",))]},
         ValueError,
         "groups[0] names no site of the first block: 'head'; it has layers.0.gate",

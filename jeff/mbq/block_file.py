@@ -1,0 +1,175 @@
+"""A finished block as the bytes of a safetensors file, and back, to the bit.
+
+Arrays are tensors named by where they belong, ``rounded/NAME/packed`` and so on;
+everything else is one JSON object in the file's metadata.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+from safetensors import numpy as safetensors_numpy
+
+from jeff.mbq.finished import FinishedBlock
+from jeff.mbq.report import ClipReport, GroupReport
+from jeff.mbq.rounding import Rounded
+from jeff.quantize import QTensor
+
+__all__ = ["from_bytes", "from_tensors", "to_bytes", "to_tensors"]
+
+Tensors = dict[str, np.ndarray]
+
+_STATIC = tuple(
+    f.name for f in dataclasses.fields(QTensor) if f.metadata.get("static", False)
+)
+_ARRAYS = {GroupReport: ("losses", "scale"), ClipReport: ("steps",)}
+
+
+def to_tensors(tensors: Mapping[str, Any], record: Any) -> bytes:
+    """A safetensors file of arrays and a JSON object.
+
+    Args:
+      tensors: Arrays by name, of any dtype of JAX.
+      record: What JSON can hold.
+
+    Returns:
+      The bytes of the file.
+
+    Examples:
+      >>> data = to_tensors({"a": jnp.ones(2, jnp.bfloat16)}, {"b": [1]})
+      >>> tensors, record = from_tensors(data)
+      >>> tensors["a"].dtype, record
+      (dtype(bfloat16), {'b': [1]})
+    """
+    plain, dtypes = {}, {}
+    for name, array in tensors.items():
+        array = np.asarray(array, order="C")
+        dtypes[name] = array.dtype.name
+        if array.dtype.kind == "V" or array.dtype.name not in np.sctypeDict:
+            array = array.view(f"u{array.dtype.itemsize}")  # bfloat16 and its like
+        plain[name] = array
+    # One entry: several would be written in any order, and the bytes would differ.
+    metadata = {"jeff": json.dumps({"dtypes": dtypes, "record": record})}
+    return safetensors_numpy.save(plain, metadata=metadata)
+
+
+def from_tensors(data: bytes) -> tuple[Tensors, Any]:
+    """What `to_tensors` was given.
+
+    Args:
+      data: The bytes of a file.
+
+    Returns:
+      ``(tensors, record)``.
+
+    Raises:
+      ValueError: If it is no such file.
+
+    Examples:
+      >>> from_tensors(b"cut off")
+      Traceback (most recent call last):
+        ...
+      ValueError: not a safetensors file with a record in it
+    """
+    try:
+        tensors = safetensors_numpy.load(data)
+        size = int.from_bytes(data[:8], "little")
+        metadata = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["jeff"])
+        dtypes, record = metadata["dtypes"], metadata["record"]
+        arrays = {n: tensors[n].view(jnp.dtype(kind)) for n, kind in dtypes.items()}
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError("not a safetensors file with a record in it") from error
+    return arrays, record
+
+
+def to_bytes(block: FinishedBlock) -> bytes:
+    """The file of a finished block.
+
+    Args:
+      block: The block.
+
+    Returns:
+      Its bytes.
+
+    Examples:
+      >>> block = FinishedBlock({}, {"norm": jnp.ones(2)}, (), (), ("a line",))
+      >>> from_bytes(to_bytes(block)).notes
+      ('a line',)
+    """
+    tensors: dict[str, Any] = {f"folded/{n}": a for n, a in block.folded.items()}
+    rounded = {}
+    for name, (weight, clipped) in block.rounded.items():
+        for path, array in jax.tree_util.tree_flatten_with_path(weight)[0]:
+            tensors[f"rounded/{name}/{path[0].name}"] = array
+        static = {n: getattr(weight, n) for n in _STATIC}
+        static["dense_dtype"] = jnp.dtype(weight.dense_dtype).name
+        rounded[name] = {"clipped": clipped, "static": static}
+    record = {"rounded": rounded, "notes": list(block.notes)}
+    for kind in ("groups", "clips"):
+        record[kind] = []
+        for i, report in enumerate(getattr(block, kind)):
+            fields = report._asdict()
+            for name in _ARRAYS[type(report)]:
+                tensors[f"{kind}/{i}/{name}"] = fields.pop(name)
+            record[kind].append(fields)
+    return to_tensors(tensors, record)
+
+
+def from_bytes(data: bytes) -> FinishedBlock:
+    """The block whose file this is.
+
+    Args:
+      data: From `to_bytes`.
+
+    Returns:
+      The block, its arrays equal to the bit.
+
+    Raises:
+      ValueError: If it is not the file of a block.
+
+    Examples:
+      >>> from_bytes(to_tensors({}, {}))
+      Traceback (most recent call last):
+        ...
+      ValueError: not the file of a finished block: no 'rounded' in it
+    """
+    tensors, record = from_tensors(data)
+    try:
+        rounded = {}
+        for name, fields in record["rounded"].items():
+            arrays = _under(tensors, f"rounded/{name}/")
+            arrays = {n: jnp.asarray(a) for n, a in arrays.items()}
+            static = fields["static"]
+            static["contract"] = tuple(static["contract"])
+            static["dense_dtype"] = jnp.dtype(static["dense_dtype"])
+            weight = QTensor(**{"zero": None, **arrays}, **static)
+            rounded[name] = Rounded(weight, fields["clipped"])
+        return FinishedBlock(
+            rounded=rounded,
+            folded={n: jnp.asarray(a) for n, a in _under(tensors, "folded/").items()},
+            groups=_reports(GroupReport, "groups", tensors, record),
+            clips=_reports(ClipReport, "clips", tensors, record),
+            notes=tuple(record["notes"]),
+        )
+    except (KeyError, TypeError) as error:
+        why = f"no {error} in it" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"not the file of a finished block: {why}") from error
+
+
+def _under(tensors: Tensors, prefix: str) -> Tensors:
+    return {
+        n.removeprefix(prefix): a for n, a in tensors.items() if n.startswith(prefix)
+    }
+
+
+def _reports(kind: Any, name: str, tensors: Tensors, record: Any) -> tuple[Any, ...]:
+    reports = []
+    for i, fields in enumerate(record[name]):
+        fields = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
+        reports.append(kind(**fields, **_under(tensors, f"{name}/{i}/")))
+    return tuple(reports)

@@ -1,0 +1,111 @@
+"""How every method begins: arguments checked, the store opened, tokens weighed."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jeff.mbq import weighing
+from jeff.mbq.block_inputs import BlockInputs
+from jeff.mbq.block_store import BlockStore
+from jeff.mbq.calibration import Batch
+from jeff.mbq.config import BalanceConfig
+from jeff.mbq.fingerprint import fingerprint
+from jeff.mbq.group_spec import GroupSpec
+from jeff.mbq.job import Job, Where, start
+from jeff.mbq.weighing import Sensitivities, Weigh
+
+__all__ = ["Call", "begin"]
+
+
+class Call(NamedTuple):
+    """A method call whose heavy work may begin.
+
+    Attributes:
+      job: The checked arguments.
+      seen: Modality sensitivities; empty if no token is weighed by gradients.
+      weigh: How tokens weigh in the search of scales; of MBQ only.
+      weigh_clip: How they weigh in the search of limits; ``None``: all alike.
+      weigh_hessian: How they weigh in GPTQ's Hessians; ``None``: all alike.
+    """
+
+    job: Job
+    seen: Sensitivities
+    weigh: Weigh
+    weigh_clip: Weigh | None
+    weigh_hessian: Weigh | None
+
+
+def begin(
+    method: str,
+    apply: Callable[..., Any],
+    params: Any,
+    batches: Sequence[Batch],
+    config: BalanceConfig,
+    *,
+    loss: Callable[[Any, Any], jax.Array] | None,
+    where: Where | None,
+    groups: Sequence[GroupSpec] | None,
+    clip_where: Where | None,
+    store: BlockStore | None,
+) -> Call:
+    """Checks the arguments of a method, and finds how its tokens weigh.
+
+    Args:
+      method: Its name; only ``"mbq"`` weighs tokens in its searches.
+      apply: ``apply(params, *inputs)``.
+      params: Parameters.
+      batches: Calibration data.
+      config: Settings.
+      loss: As for `jeff.mbq.mbq`.
+      where: Which sites to quantize.
+      groups: Balance groups.
+      clip_where: Which of the sites to clip.
+      store: Where finished blocks are kept.
+
+    Returns:
+      The call.
+
+    Raises:
+      TypeError: As `jeff.mbq.mbq`.
+      ValueError: As `jeff.mbq.mbq`.
+    """
+    if store is not None and not isinstance(store, BlockStore):
+        raise TypeError(f"store must be a BlockStore, got {store!r}")
+    searches = method == "mbq"
+    hessian = clip = False
+    if isinstance(config, BalanceConfig):
+        hessian = config.rounding == "gptq" and config.weighted_hessian
+        clip = searches and config.clip and config.reweight != "none"
+        if searches or hessian:
+            weighing.check_loss(config, loss)
+    job = start(apply, params, batches, config, where, groups, clip_where)
+    weighed = job.scaled if searches else []
+    if hessian or clip:
+        weighed += job.inputs
+        _check_inputs(job, "weighted_hessian" if hessian else "clip")
+    if searches or hessian:
+        weighing.check_call(job.batches, job.config, weighed)
+    if store is not None:
+        store.begin(fingerprint(method, job, groups))
+    weigh, seen = weighing.balanced(
+        apply, params, job.batches, config, loss, weighed, store
+    )
+    balanced = config.reweight != "none"
+    return Call(
+        job=job,
+        seen=seen,
+        weigh=weigh,
+        weigh_clip=weigh if clip else None,
+        weigh_hessian=weigh if hessian and balanced else None,
+    )
+
+
+def _check_inputs(job: Job, setting: str) -> None:
+    """Refuses masks that do not fit the inputs whose tokens are weighed."""
+    if job.config.reweight == "none" or not job.batches[0].masks:
+        return
+    shape = np.shape(next(iter(job.batches[0].masks.values())))
+    for plan in job.plans:
+        BlockInputs.of(plan, job.leaves).check_tokens(shape, f"set {setting}=False")
