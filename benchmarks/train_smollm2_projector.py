@@ -87,9 +87,7 @@ def main(settings: Settings) -> None:
     stored = {name: np.asarray(x, np.float16) for name, x in projector.items()}
     io.write_atomically(settings.out, safetensors.numpy.save(stored))
     measures = [
-        *test(
-            settings, scores, frozen, vlm.load_projector(settings.out), *parts["test"]
-        ),
+        *test(settings, scores, frozen, *parts["test"]),
         evaluate.Measure("loss.first_50_steps", losses[:50].mean(), "nats"),
         evaluate.Measure("loss.last_50_steps", losses[-50:].mean(), "nats"),
         evaluate.Measure("steps", len(losses), ""),

@@ -1,14 +1,16 @@
 """Fills the generated tables of README and docs from the records of measurements.
 
 Between ``<!-- results:NAME -->`` and ``<!-- /results:NAME -->`` stands a table of
-``benchmarks/records/NAME.json``; between the same with ``goals:NAME`` one of what the
-kernel is to reach on that device, which says "not measured" where the record, or a
-number in it, is missing. Usage: ``python docs/make_tables.py [--check]``; with
-``--check`` nothing is written, and a table that is out of date is an error.
+``benchmarks/records/NAME.json``; between the same with ``summary:NAME`` a shorter one,
+with ``goals:NAME`` one of what the kernel is to reach on that device, which says "not
+measured" where the record, or a number in it, is missing. Usage: ``python
+docs/make_tables.py [--check]``; with ``--check`` nothing is written, and a table that
+is out of date is an error.
 """
 
 import pathlib
 import re
+import runpy
 import sys
 from typing import Any
 
@@ -17,8 +19,9 @@ from jeff.io import read_result
 
 ROOT = pathlib.Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "records"
+EFFECT = runpy.run_path(str(pathlib.Path(__file__).with_name("effect_tables.py")))
 MARKED = re.compile(
-    r"(?P<open><!-- (?P<kind>results|goals):(?P<name>[\w.-]+) -->\n)"
+    r"(?P<open><!-- (?P<kind>results|goals|summary):(?P<name>[\w.-]+) -->\n)"
     r".*?"
     r"(?P<close><!-- /(?P=kind):(?P=name) -->)",
     re.DOTALL,
@@ -109,18 +112,99 @@ def products(record: dict[str, Any]) -> str:
             ),
         )
         lines.append("| " + " | ".join(cells) + " |")
-    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
-    lines += ["", *(f"- {note}".replace("|", "\\|") for note in record["notes"])]
+    lines += _noted(record)
     options = "".join(
         f" --{name} {' '.join(map(str, record['settings'][name]))}"
         for name in ("bits", "rows")
     )
-    lines += [
-        "",
-        f"Made by `python benchmarks/dequant_matmul.py --preset {record['preset']}"
-        f"{options}` on {record['device']} ({versions}).",
+    return "\n".join([*lines, "", _made("dequant_matmul", record, options)])
+
+
+def decoding(record: dict[str, Any]) -> str:
+    """A record of decoders: a line per decoder, kind of weights and size."""
+    found = {m["name"]: m for m in record["measures"]}
+    lines = [
+        "| decoder | weights | read | time [95 %] | tokens/s | weights of a token "
+        "| faster than dense | the paper's claim |",
+        "| --- | --- | --- | ---: | ---: | ---: | --- | ---: |",
     ]
-    return "\n".join(lines)
+    for name, m in found.items():
+        kind, _, case = name.partition(".")
+        if kind not in ("ms_per_token", "prefill_ms"):
+            continue
+        model, weights, size = case.split(".")
+        rate = found.get(f"tokens_per_second.{case}")
+        stored = found.get(f"weight_bytes.{model}.{weights}")
+        ratio = found.get(f"ratio.dense.{case}")
+        number, suffix, ends = estimate(m["value"], m["low"], m["high"], m["unit"])
+        paper = None if ratio is None else ratio["paper"]
+        cells = (
+            model,
+            weights if weights == "dense" else weights.upper(),
+            f"{size[1:]} at once" if kind == "ms_per_token" else f"{size[1:]} tokens",
+            f"{number} {suffix} {ends}".rstrip(),
+            "" if rate is None else quantity(rate["value"]),
+            "" if stored is None else quantity(stored["value"], "bytes"),
+            _ratio(ratio),
+            "" if paper is None else quantity(paper),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, *_noted(record), "", _made("decode", record)])
+
+
+def integers(record: dict[str, Any]) -> str:
+    """A record of products of integers: a line per product, and what is beside it."""
+    found = {m["name"]: m for m in record["measures"]}
+    lines = [
+        "| K x N | scales per | tokens | `int8` | `float` over it | decoded tiles over "
+        "it | dense float32 over it |",
+        "| --- | --- | ---: | ---: | --- | --- | --- |",
+    ]
+    prefix = "seconds.int8."
+    for case in (n.removeprefix(prefix) for n in found if n.startswith(prefix)):
+        shape, scales, rows = case.split(".")
+        ratios = (
+            _ratio(found.get(f"ratio.{n}.{case}"))
+            for n in ("float", "rounded", "dense")
+        )
+        cells = shape, scales, rows[1:], quantity(found[prefix + case]["value"], "s")
+        lines.append("| " + " | ".join((*cells, *ratios)) + " |")
+    return "\n".join([*lines, *_noted(record), "", _made("integer_dot", record)])
+
+
+def beside_qwix(record: dict[str, Any]) -> str:
+    """A record of two programs' errors: a line per method, block and kind of codes."""
+    found = {m["name"]: m for m in record["measures"]}
+    lines = [
+        "| method | block | codes | error, jeff | error, qwix | qwix's error over "
+        "jeff's [95 %] | qwix's time over jeff's |",
+        "| --- | --- | --- | ---: | ---: | --- | --- |",
+    ]
+    prefix = "ratio.qwix.error."
+    for case in (n.removeprefix(prefix) for n in found if n.startswith(prefix)):
+        errors = (found[f"error.{who}.{case}"]["value"] for who in ("jeff", "qwix"))
+        cells = (
+            *case.split("."),
+            *(quantity(round(error, 4), "fraction") for error in errors),
+            _ratio(found[prefix + case]),
+            _ratio(found.get(f"ratio.qwix.seconds.{case}")),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, *_noted(record), "", _made("qwix_awq", record)])
+
+
+def _noted(record: dict[str, Any]) -> list[str]:
+    return ["", *(f"- {note}".replace("|", "\\|") for note in record["notes"])]
+
+
+def _made(script: str, record: dict[str, Any], options: str = "") -> str:
+    """The command that makes a record again."""
+    preset = "" if record["preset"] == "default" else f" --preset {record['preset']}"
+    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
+    return (
+        f"Made by `python benchmarks/{script}.py{preset}{options}` on "
+        f"{record['device']} ({versions})."
+    )
 
 
 def _ratio(m: dict[str, Any] | None) -> str:
@@ -182,6 +266,8 @@ def filled(text: str) -> str:
             content = goals(record)
         elif record is None:
             content = "No record yet."
+        elif match["kind"] == "summary":
+            content = EFFECT["effect_summary"](record)
         else:
             content = _TABLES.get(record["system"], table)(record)
         return f"{match['open']}\n{content}\n\n{match['close']}"
@@ -189,7 +275,13 @@ def filled(text: str) -> str:
     return MARKED.sub(fill, text)
 
 
-_TABLES = {"dequant_matmul": products}
+_TABLES = {
+    "decode": decoding,
+    "dequant_matmul": products,
+    "integer_dot": integers,
+    "mbq_effect": EFFECT["effect"],
+    "qwix_awq": beside_qwix,
+}
 
 
 def main(arguments: list[str]) -> int:

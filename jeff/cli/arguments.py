@@ -13,7 +13,18 @@ import tyro
 
 from jeff.cli.errors import BadInput, nearest
 
-__all__ = ["Bench", "Command", "Fetch", "List", "Report", "Run", "Sites", "parse"]
+__all__ = [
+    "Bench",
+    "Command",
+    "Fetch",
+    "Generate",
+    "List",
+    "Quantize",
+    "Report",
+    "Run",
+    "Sites",
+    "parse",
+]
 
 _Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
@@ -88,13 +99,15 @@ class Bench:
     """Time an operation beside its baselines, after checking what it computes."""
 
     op: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="OP")]
-    """What is timed: dequant-matmul, products with packed weights."""
+    """What is timed: dequant-matmul, products with packed weights; decode, tokens of
+    language models with packed weights."""
     preset: Annotated[str, tyro.conf.arg(metavar="NAME")] = "small"
     """Named settings: small (a CPU, a minute), full (a GPU), smoke (seconds)."""
     bits: tuple[int, ...] = ()
     """Widths of codes instead of the preset's: of 2, 3, 4 and 8."""
     rows: tuple[int, ...] = ()
-    """Rows of the activations instead of the preset's."""
+    """Rows of the activations, or sequences decoded together, instead of the
+    preset's."""
     tune: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
     """On a GPU: search the kernel's settings first, and write their table to DIR."""
     seed: int = 0
@@ -107,7 +120,103 @@ class Bench:
     """Print what result.json holds instead of a table."""
 
 
-Command = Run | List | Sites | Report | Fetch | Bench
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quantize:
+    """Quantize a model from folder to folder; go on where a run was stopped."""
+
+    folder: Annotated[tyro.conf.Positional[pathlib.Path], tyro.conf.arg(metavar="DIR")]
+    """A Hugging Face folder (config.json, safetensors), or one with a GGUF file."""
+    calibration: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")]
+    """Folder of calibration data: *.jsonl of prompts and answers, or *.npz."""
+    out: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")]
+    """Folder of the result."""
+    method: str = "mbq"
+    """mbq, awq, gptq, smoothquant or rtn."""
+    bits: int = 4
+    """Width of a weight's code: 2, 3, 4 or 8."""
+    group_size: int | None = None
+    """Inputs that share a scale, 0 for all: 128, or all with --activation-bits."""
+    symmetric: _Flag = False
+    """Without zero points; so it is with --activation-bits."""
+    zero_point: str | None = None
+    """int, int_incl_zero or float: int, or for gptq int_incl_zero."""
+    scale_dtype: str = "float16"
+    """float16, bfloat16 or float32."""
+    activation_bits: int | None = None
+    """Width of dynamic activation codes; not quantized if not given."""
+    format: str = "jeff"
+    """jeff, autoawq, gptq or compressed-tensors."""
+    where: Annotated[str, tyro.conf.arg(metavar="REGEX")] = r"^decoder\.layers\."
+    """Which weights of blocks to quantize, by their paths (see jeff sites)."""
+    samples: int | None = None
+    """How many samples to draw; all of them if not given."""
+    batch_size: int = 1
+    """Samples per batch."""
+    seed: int = 0
+    """Seed of that draw, 0 to 4294967295."""
+    loss: str | None = None
+    """Of the search of mbq: mae or mse."""
+    reweight: str | None = None
+    """How tokens weigh: ratio_floor, ratio, uniform, answer or none."""
+    grid: int | None = None
+    """Number of exponents tried."""
+    share: str | None = None
+    """How channels that share a scale agree on it: max or mean."""
+    smoothing: float | None = None
+    """Exponent of smoothquant."""
+    clip: _Flag = False
+    """Search clipping limits too (awq, mbq)."""
+    clip_tokens: int | None = None
+    """About how many tokens that search looks at."""
+    distort: _Flag = False
+    """Judge candidates on what quantized blocks put out (awq, mbq)."""
+    rounding: str | None = None
+    """nearest, or gptq after a search (awq, mbq)."""
+    damping: float | None = None
+    """Of GPTQ's Hessians, as a part of their mean diagonal."""
+    act_order: _Flag = False
+    """Let GPTQ round channels by descending diagonal."""
+    weighted_hessian: _Flag = False
+    """Let tokens weigh in GPTQ's Hessians."""
+    dtype: str = "float32"
+    """In which the model runs meanwhile: float32, bfloat16 or float16."""
+    shard_bytes: int = 5 * 10**9
+    """Largest size of a file of weights."""
+    overwrite: _Flag = False
+    """Replace a finished model in --out."""
+    json: _Flag = False
+    """Print what quantize.json holds."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generate:
+    """Answer a prompt with a model, quantized or not."""
+
+    folder: Annotated[tyro.conf.Positional[pathlib.Path], tyro.conf.arg(metavar="DIR")]
+    """A model: of `jeff quantize`, of the formats it writes, dense, or GGUF."""
+    prompt: str | None = None
+    """Words."""
+    image: tuple[pathlib.Path, ...] = ()
+    """Files of pictures, for vision-language models."""
+    tokens: Annotated[str | None, tyro.conf.arg(metavar="'1 2 3'")] = None
+    """Tokens instead of words, for models without a tokenizer."""
+    raw: _Flag = False
+    """Continue the words as they are, without the model's chat template."""
+    max_new_tokens: int = 64
+    """The most tokens to generate."""
+    temperature: float = 0.0
+    """Divides the scores before a draw; 0 takes the likeliest token."""
+    top_k: int | None = None
+    """Draw from that many likeliest tokens only."""
+    top_p: float | None = None
+    """Draw from the likeliest tokens that together have this probability."""
+    seed: int = 0
+    """Seed of the draws, 0 to 4294967295."""
+    json: _Flag = False
+    """Print an object: text, tokens, prompt_tokens, stopped."""
+
+
+Command = Run | List | Sites | Report | Fetch | Bench | Quantize | Generate
 _NAMED = {
     "run": Run,
     "list": List,
@@ -115,6 +224,8 @@ _NAMED = {
     "report": Report,
     "fetch": Fetch,
     "bench": Bench,
+    "quantize": Quantize,
+    "generate": Generate,
 }
 
 
@@ -156,8 +267,9 @@ def parse(argv: Sequence[str] | None) -> Command:
         if stop.code == 0:
             raise
         raise BadInput(_reworded(said.getvalue())) from None
-    if isinstance(command, Run | Bench) and not 0 <= command.seed < 2**32:
-        raise BadInput(f"argument --seed: must be in [0, {2**32 - 1}]: {command.seed}")
+    seed = getattr(command, "seed", 0)
+    if not 0 <= seed < 2**32:
+        raise BadInput(f"argument --seed: must be in [0, {2**32 - 1}]: {seed}")
     return command
 
 

@@ -3,23 +3,19 @@
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
-import rich.box
 import rich.console
-import rich.table
-import rich.text
 
-from jeff.cli import arguments, page, plots
+from jeff.cli import arguments, bench_decode, bench_dequant_matmul, page, plots
 from jeff.cli.console import console
 from jeff.cli.errors import BadInput, RunFailed, nearest, one_line
 from jeff.cli.interrupt import heard
 from jeff.cli.progress import shown
-from jeff.cli.quantity import quantity
 from jeff.cli.systems import System
-from jeff.evaluate import Figure, Series
+from jeff.evaluate import Figure
 from jeff.io import (
     Details,
     check_writable,
@@ -28,20 +24,23 @@ from jeff.io import (
     write_atomically,
     write_run,
 )
+from jeff.models import decode_bench
+from jeff.models.decode_bench import records as decode_records
 from pallas_kernels.dequant_matmul import bench as dequant_matmul
 from pallas_kernels.dequant_matmul import records, workload
 
-__all__ = ["OPS", "PLOT_FILE", "bench", "plan", "roofline"]
+__all__ = ["OPS", "Settings", "bench", "plan"]
 
-OPS = ("dequant-matmul",)
+OPS = ("dequant-matmul", "decode")
 """What can be timed."""
 
-PLOT_FILE = "roofline.svg"
+Settings = workload.Settings | decode_bench.Settings
+"""What is timed, of either."""
 
 _INKS = "svg{--ink:#1a2233;--soft:#5d6880;--line:#e3e7ef;background:#fff}"
 
 
-def plan(command: arguments.Bench) -> workload.Settings:
+def plan(command: arguments.Bench) -> Settings:
     """What will be timed; computes nothing.
 
     Args:
@@ -52,7 +51,7 @@ def plan(command: arguments.Bench) -> workload.Settings:
 
     Raises:
       BadInput: If the operation or the preset is unknown, a width or a number of rows
-        does not fit, or settings are to be searched for without a GPU.
+        does not fit, or settings are to be searched for without a GPU or a kernel.
 
     Examples:
       >>> command = arguments.parse(["bench", "dequant-matmul", "--rows", "1", "2"])
@@ -63,18 +62,23 @@ def plan(command: arguments.Bench) -> workload.Settings:
         raise BadInput(
             f"argument OP: unknown operation {command.op!r}; {nearest(command.op, OPS)}"
         )
-    if command.preset not in workload.PRESETS:
+    op = _OPERATIONS[command.op]
+    if command.preset not in op.presets:
         raise BadInput(
             f"argument --preset: unknown preset {command.preset!r}; "
-            f"{nearest(command.preset, workload.PRESETS)}"
+            f"{nearest(command.preset, op.presets)}"
         )
-    changes = {name: getattr(command, name) for name in ("bits", "rows")}
-    changes = {name: values for name, values in changes.items() if values}
+    changes = op.changes(command)
     try:
-        settings = dataclasses.replace(workload.PRESETS[command.preset], **changes)
+        settings = dataclasses.replace(op.presets[command.preset], **changes)
     except ValueError as error:
-        named = next((n for n in changes if str(error).startswith(n)), "preset")
-        raise BadInput(f"argument --{named}: {one_line(error)}") from error
+        field = next((n for n in changes if str(error).startswith(n)), None)
+        named = {"weights": "bits", "batches": "rows", None: "preset"}
+        raise BadInput(
+            f"argument --{named.get(field, field)}: {one_line(error)}"
+        ) from error
+    if command.tune is not None and not op.tuned:
+        raise BadInput(f"argument --tune: {command.op} has no settings to search")
     if command.tune is not None and jax.default_backend() == "cpu":
         raise BadInput("argument --tune: the kernel that is tuned needs a GPU")
     return settings
@@ -82,7 +86,7 @@ def plan(command: arguments.Bench) -> workload.Settings:
 
 def bench(
     command: arguments.Bench,
-    settings: workload.Settings,
+    settings: Settings,
     registry: Sequence[System] = (),
 ) -> int:
     """Times the operation; prints a table, writes the record, the plot and the report.
@@ -99,143 +103,46 @@ def bench(
       BadInput: If a folder cannot be written to.
       RunFailed: If the benchmark fails.
     """
-    folder = command.out / records.NAME
+    op = _OPERATIONS[command.op]
+    folder = command.out / op.name
     _check_writable(folder, "--out")
     if command.tune is not None:
         _check_writable(command.tune, "--tune")
     errors = console(sys.stderr)
     try:
         with shown(command.op, errors) as progress, heard(progress) as told:
-            told.stage("check and time", len(workload.cases(settings)))
-            report = dequant_matmul.run(
+            told.stage("check and time", op.count(settings))
+            report = op.run(
                 settings,
                 seed=command.seed,
-                tables=command.tune,
                 say=lambda text: errors.print(text, markup=False, soft_wrap=True),
                 advance=told.advance,
+                **({} if command.tune is None else {"tables": command.tune}),
             )
-        record = records.record(
+        record = op.record(
             report,
             preset=command.preset,
             seed=command.seed,
             versions=versions(),
             device=device(),
         )
-        figure = roofline(report)
-        figures = {} if figure is None else {"roofline": figure}
+        figure = op.figure(report)
+        figures = {} if figure is None else {op.plot: figure}
         folder.mkdir(parents=True, exist_ok=True)
         text = write_run(folder, record, Details(figures=figures))
     except Exception as error:
         raise RunFailed(f"{command.op}: {one_line(error)}") from error
     if figure is not None:
-        drawing = plots.svg(figure, name="roofline")
+        drawing = plots.svg(figure, name=op.plot)
         drawing = drawing.replace(">", f"><style>{_INKS}</style>", 1)
-        write_atomically(folder / PLOT_FILE, drawing)
+        write_atomically(folder / f"{op.plot}.svg", drawing)
     if command.json:
         sys.stdout.write(text)
     else:
-        _print(report, console(sys.stdout))
+        op.show(report, console(sys.stdout))
     drawn = page.write_report(command.out, registry)
     print(f"report: {drawn}", file=sys.stderr if command.json else sys.stdout)
     return int(any(row.status == "wrong" for row in report.rows))
-
-
-def roofline(report: dequant_matmul.Report) -> Figure | None:
-    """Time over the bytes floor by rows of x, a line per shape, width and program.
-
-    Of jeff's implementations the one that `dequant_matmul` picks is drawn, beside the
-    dense product, over its own floor.
-
-    Args:
-      report: What was found.
-
-    Returns:
-      The plot, or ``None`` if nothing was measured.
-    """
-    lines: dict[str, list[tuple[float, float, float, float]]] = {}
-    own = {case: row.implementation for case, row in _first(report).items()}
-    for row in report.rows:
-        if row.seconds is None or row.implementation not in (own[row.case], "dense"):
-            continue
-        floor = records.floor_seconds(row, report.stream)
-        case, seconds = row.case, row.seconds
-        dense = row.implementation == "dense"
-        width = "dense" if dense else f"W{case.bits} {row.implementation}"
-        points = lines.setdefault(f"{case.size}x{case.columns} {width}", [])
-        if case.rows not in [point[0] for point in points]:
-            low, high = seconds.lower / floor, seconds.upper / floor
-            points.append((case.rows, seconds.median / floor, low, high))
-    if not lines:
-        return None
-    series = [
-        Series(name, *zip(*sorted(points), strict=True))
-        for name, points in lines.items()
-    ]
-    return Figure(
-        kind="lines",
-        title="Time over the time of reading the weights once",
-        x_label="rows of x, M",
-        y_label="time / bytes floor",
-        x_scale="log",
-        y_scale="log",
-        series=tuple(series),
-        caption="1 is the speed of the memory: bytes of the weights (packed words, "
-        "scales and zero points, or dense) over a streaming read of the same run. "
-        f"Medians and quartiles of {report.settings.repeats} runs.",
-    )
-
-
-def _first(report: dequant_matmul.Report) -> dict[Any, Any]:
-    """The first row of each product: what `dequant_matmul` picks by itself."""
-    first: dict[Any, Any] = {}
-    for row in report.rows:
-        first.setdefault(row.case, row)
-    return first
-
-
-_COLUMNS = ("product", "implementation", "error", "time", "quartiles")
-_NUMBERS = ("GB/s", "of the floor's speed", "x dense")
-
-
-def _print(report: dequant_matmul.Report, out: rich.console.Console) -> None:
-    """The table, and what a reader must know."""
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-    for name in (*_COLUMNS, *_NUMBERS):
-        text = name in ("product", "implementation")
-        table.add_column(name, justify="left" if text else "right", no_wrap=text)
-    dense = {
-        row.case: row.seconds.median
-        for row in report.rows
-        if row.seconds is not None and row.implementation == "dense"
-    }
-    last = {row.case: i for i, row in enumerate(report.rows)}
-    previous = None
-    for i, row in enumerate(report.rows):
-        name = "" if row.case == previous else row.case.name
-        cells = [name, row.implementation, *_cells(row, report, dense.get(row.case))]
-        table.add_row(*map(rich.text.Text, cells), end_section=last[row.case] == i)
-        previous = row.case
-    out.print(table)
-    speed = report.stream.median / 1e9
-    out.print(f"Streaming read in the same run: {speed:.3g} GB/s.")
-    for note in records.notes(report):
-        out.print(note, style="dim", markup=False)
-
-
-def _cells(row: dequant_matmul.Row, report, dense: float | None) -> list[str]:
-    """What follows the names in a line of the table."""
-    error = "" if row.error is None else f"{row.error:.1e}"
-    if row.seconds is None:
-        return [error, row.status, "", "", "", ""]
-    seconds = row.seconds
-    return [
-        error,
-        quantity(seconds.median, "s"),
-        f"[{quantity(seconds.lower, 's')}, {quantity(seconds.upper, 's')}]",
-        f"{row.nbytes / seconds.median / 1e9:.3g}",
-        f"{records.floor_seconds(row, report.stream) / seconds.median:.0%}",
-        "" if dense is None else f"{dense / seconds.median:.2f}",
-    ]
 
 
 def _check_writable(folder: pathlib.Path, argument: str) -> None:
@@ -248,3 +155,46 @@ def _check_writable(folder: pathlib.Path, argument: str) -> None:
         raise BadInput(
             f"argument {argument}: cannot write to {str(folder)!r}: {reason}"
         ) from error
+
+
+class _Operation(NamedTuple):
+    """What differs between the things that can be timed."""
+
+    name: str  # of the record and its folder
+    plot: str
+    tuned: bool
+    presets: Mapping[str, Any]
+    changes: Callable[[arguments.Bench], dict[str, Any]]
+    count: Callable[[Any], int]
+    run: Callable[..., Any]
+    record: Callable[..., dict[str, Any]]
+    figure: Callable[[Any], Figure | None]
+    show: Callable[[Any, rich.console.Console], None]
+
+
+_OPERATIONS = {
+    "dequant-matmul": _Operation(
+        name=records.NAME,
+        plot="roofline",
+        tuned=True,
+        presets=workload.PRESETS,
+        changes=lambda c: {n: v for n in ("bits", "rows") if (v := getattr(c, n))},
+        count=lambda settings: len(workload.cases(settings)),
+        run=lambda *args, **options: dequant_matmul.run(*args, **options),
+        record=records.record,
+        figure=bench_dequant_matmul.roofline,
+        show=bench_dequant_matmul.print_report,
+    ),
+    "decode": _Operation(
+        name=decode_records.NAME,
+        plot="times",
+        tuned=False,
+        presets=decode_bench.PRESETS,
+        changes=lambda command: bench_decode.changes(command.bits, command.rows),
+        count=lambda s: len(s.decoders) * (len(s.batches) + len(s.prefill)),
+        run=decode_bench.run,
+        record=decode_bench.record,
+        figure=bench_decode.times,
+        show=bench_decode.print_report,
+    ),
+}

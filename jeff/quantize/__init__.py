@@ -9,6 +9,7 @@ from jeff.quantize.affine import (
 from jeff.quantize.config import QuantConfig
 from jeff.quantize.fake_quant import fake_quant, fake_quant_activations
 from jeff.quantize.groups import group_shape
+from jeff.quantize.integer_dot import integer_dot, integer_dots
 from jeff.quantize.matmul import fused, matmul
 from jeff.quantize.qtensor import QTensor, quantize
 
@@ -22,6 +23,8 @@ __all__ = [
     "fake_quant_activations",
     "fused",
     "group_shape",
+    "integer_dot",
+    "integer_dots",
     "matmul",
     "one_sided_groups",
     "quantize",

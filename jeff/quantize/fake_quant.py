@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jeff.quantize import affine, checks
 from jeff.quantize.config import QuantConfig, check_config
 
-__all__ = ["fake_quant", "fake_quant_activations"]
+__all__ = ["activation_codes", "fake_quant", "fake_quant_activations"]
 
 
 def fake_quant(
@@ -90,17 +90,38 @@ def fake_quant_activations(
     x = affine.check_weight(x, "x")
 
     def quantizer(x):
-        wide = x.astype(jnp.float32)
-        axes = -1 if per == "token" else None
-        largest = jnp.max(jnp.abs(wide), axes, keepdims=True)
-        top = 2.0 ** (bits - 1)
-        scale = affine.exact_divide(
-            jnp.maximum(largest, affine.SMALLEST_RANGE), top - 1.0
-        )
-        codes = jnp.clip(jnp.round(affine.exact_divide(wide, scale)), -top, top - 1.0)
+        codes, scale = activation_codes(x, bits=bits, per=per)
         return (codes * scale).astype(x.dtype)
 
     return _straight_through(quantizer, x)
+
+
+def activation_codes(
+    x: jax.Array, *, bits: int, per: Literal["token", "tensor"] = "token"
+) -> tuple[jax.Array, jax.Array]:
+    """Symmetric codes of activations and their scales, found from the values.
+
+    Args:
+      x: ``[..., features]``, floating.
+      bits: Width of a code.
+      per: One scale per ``"token"`` (over the last axis), or one for the ``"tensor"``.
+
+    Returns:
+      Whole numbers in ``[-2^(bits-1), 2^(bits-1) - 1]``, float32, of the shape of `x`;
+      scales, float32, ``[..., 1]`` or all sizes 1.
+
+    Examples:
+      >>> codes, scale = activation_codes(jnp.array([[0.7, -0.31]]), bits=4)
+      >>> print(codes, scale)
+      [[ 7. -3.]] [[0.1]]
+    """
+    wide = x.astype(jnp.float32)
+    axes = -1 if per == "token" else None
+    largest = jnp.max(jnp.abs(wide), axes, keepdims=True)
+    top = 2.0 ** (bits - 1)
+    scale = affine.exact_divide(jnp.maximum(largest, affine.SMALLEST_RANGE), top - 1.0)
+    codes = jnp.clip(jnp.round(affine.exact_divide(wide, scale)), -top, top - 1.0)
+    return codes, scale
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from jeff.cli import bench as command
+from jeff.cli import bench_dequant_matmul
 from jeff.io import read_result
 from pallas_kernels.dequant_matmul import bench, timing, workload
 
@@ -45,6 +45,9 @@ def test_json_is_the_record_and_nothing_else(cli, tiny, tmp_path):
     ("words", "message"),
     [
         (("dequant-matmull",), "argument OP: unknown operation 'dequant-matmull'"),
+        (("decode", "--bits", "5"), "argument --bits: weights must be of dense, w2"),
+        (("decode", "--rows", "0"), "argument --rows: batches must be positive, got"),
+        (("decode", "--tune", "t"), "argument --tune: decode has no settings to"),
         (("dequant-matmul", "--preset", "smal"), "did you mean 'small'?"),
         (("dequant-matmul", "--bits", "3", "5"), "argument --bits: bits must be of"),
         (("dequant-matmul", "--rows", "0"), "argument --rows: rows must be positive"),
@@ -90,7 +93,7 @@ def _report(status, samples):
 
 
 def test_the_plot_is_time_over_the_bytes_floor():
-    figure = command.roofline(_report("measured", (2.0, 3.0, 5.0)))
+    figure = bench_dequant_matmul.roofline(_report("measured", (2.0, 3.0, 5.0)))
     (line,) = figure.series
     assert line.name == "64x8 W3 xla" and line.x == (2,)
     assert (line.y, line.low, line.high) == ((3.0,), (2.5,), (4.0,))

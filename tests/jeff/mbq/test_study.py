@@ -4,12 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jeff import program
 from jeff.data import embedded
 from jeff.evaluate import NoProgress
 from jeff.mbq import study, study_data, study_report
 from jeff.mbq.report import GroupReport, Report
 from jeff.mbq.study import STUDY, MBQSettings, answer_loss
 from jeff.mbq.study_report import FULL, Answers
+from jeff.models import pretrained
 
 TINY = MBQSettings(trials=2, grid=2, calibration_questions=4, held_out_questions=16)
 
@@ -83,7 +85,12 @@ class _Counts(NoProgress):
 
 
 @pytest.mark.slow
-def test_a_tiny_run_has_the_agreed_measures_and_the_same_seed_gives_the_same():
+def test_a_tiny_run_has_the_agreed_measures_and_the_same_seed_gives_the_same(
+    monkeypatch,
+):
+    # One program for both runs, so that what the first compiles serves the second.
+    pair = program.functional(pretrained.load_tiny_vlm())
+    monkeypatch.setattr(study.program, "functional", lambda model: pair)
     progress = _Counts()
     outcome = study.run(TINY, key_seed=3, progress=progress)
     assert study.run(TINY, key_seed=3, progress=NoProgress()) == outcome

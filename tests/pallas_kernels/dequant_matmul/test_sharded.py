@@ -56,9 +56,12 @@ SPECS = {
     "rows and columns": (P("a", None), P(None, "b"), (2, 256, 64)),
     "the same axis twice": (P("a", None), P(None, "a"), (4, 256, 64)),
 }
+FEW = ("contraction", "both", "rows and columns")  # for every case
 for (label, case), (how, (x_spec, w_spec, local)) in itertools.product(
     CASES.items(), SPECS.items()
 ):
+    if label != "plain" and how not in FEW:
+        continue
     arrays = cases.make(case)
     w = operand(case, arrays)
     want = reference.multiply(arrays.x, w)
