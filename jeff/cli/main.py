@@ -85,6 +85,14 @@ def _prepared(
         from jeff.cli import bench
 
         return functools.partial(bench.bench, command, bench.plan(command), registry)
+    if isinstance(command, arguments.Quantize):
+        from jeff.cli import quantize
+
+        return functools.partial(quantize.quantize, command, quantize.plan(command))
+    if isinstance(command, arguments.Generate):
+        from jeff.cli import generate
+
+        return functools.partial(generate.generate, command)
     return functools.partial(_list, command.json, registry)
 
 

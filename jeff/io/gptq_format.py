@@ -194,8 +194,8 @@ def _decode(
 
 
 def _ordered(
-    arrays: Mapping[str, Any], *, g_idx: np.ndarray, bits: int, checkpoint_format: str
-) -> np.ndarray:
+    arrays: Mapping[str, Any], *, g_idx: Any, bits: int, checkpoint_format: str
+) -> "QTensor | np.ndarray":
     """The dense weight of a layer's arrays, whose groups are not in order."""
     packed = GPTQ(**arrays, g_idx=g_idx)
     codes = from_gptq(packed, bits=bits, checkpoint_format=checkpoint_format)

@@ -179,7 +179,7 @@ def as_weight(codes: Codes, *, bits: int) -> "QTensor | np.ndarray":
     """
     zero = codes.zero
     if codes.order is not None:
-        weight = as_weight(codes._replace(order=None), bits=bits)
+        weight: Any = as_weight(codes._replace(order=None), bits=bits)
         dense = np.empty(weight.shape, np.float32)
         dense[np.asarray(codes.order)] = weight.decode()
         return np.ascontiguousarray(dense.T)

@@ -68,7 +68,8 @@ def read_orbax(folder: str | os.PathLike[str], like: Any = None) -> Any:
     place = _checkpoint(pathlib.Path(folder).absolute())
     handler = orbax.PyTreeCheckpointer()
     try:
-        found = handler.metadata(place).item_metadata.tree
+        metadata: Any = handler.metadata(place).item_metadata
+        found = metadata.tree
         plain = orbax.RestoreArgs(restore_type=np.ndarray)
         wanted = orbax.args.PyTreeRestore(
             restore_args=jax.tree.map(lambda _: plain, found)
@@ -92,27 +93,27 @@ def _checkpoint(folder: pathlib.Path) -> pathlib.Path:
     if (folder / _METADATA).is_file():
         return folder
     items = sorted(p.parent for p in folder.glob(f"*/{_METADATA}"))
-    steps = {}
-    if not items:
-        steps = {
-            int(match.group(1)): child
-            for child in folder.iterdir()
-            if child.is_dir() and (match := _STEP.fullmatch(child.name))
-        }
+    if not items or all(_step(item) is not None for item in items):
+        folders = [child for child in folder.iterdir() if child.is_dir()]
+        steps = {n: child for child in folders if (n := _step(child)) is not None}
         if not steps:
             raise ValueError(f"{folder} is no orbax checkpoint, and has none in it")
         last = steps[max(steps)]
-        items = sorted(p.parent for p in last.glob(f"*/{_METADATA}"))
         if (last / _METADATA).is_file():
-            items = [last]
+            return last
+        items = sorted(p.parent for p in last.glob(f"*/{_METADATA}"))
         if not items:
             raise ValueError(f"{last} has no tree of arrays in it")
-    elif all(_STEP.fullmatch(item.name) for item in items):
-        return max(items, key=lambda p: int(_STEP.fullmatch(p.name).group(1)))
     if len(items) > 1:
         names = ", ".join(str(item) for item in items)
         raise ValueError(f"{folder} has several trees; name one of: {names}")
     return items[0]
+
+
+def _step(folder: pathlib.Path) -> int | None:
+    """Number of the step whose folder this is, if it is one's."""
+    match = _STEP.fullmatch(folder.name)
+    return None if match is None else int(match.group(1))
 
 
 def _unwrapped(tree: Any) -> Any:

@@ -221,7 +221,7 @@ def _dense_shape(
 
 def _decode(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> QTensor:
     """The weight of a layer's arrays, checked by their dtypes."""
-    packed, scales, zeros = (arrays.get(end) for end in _ENDS)
+    packed, scales, zeros = arrays["qweight"], arrays["scales"], arrays.get("zeros")
     if packed.dtype != np.uint32:
         raise ValueError(f"qweight must be uint32, got {packed.dtype}")
     if not jnp.issubdtype(scales.dtype, jnp.floating):

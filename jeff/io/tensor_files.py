@@ -213,7 +213,7 @@ def _file(
             raise ValueError(
                 f"tensor {name!r} is of shape {array.shape} now; it was {piece.shape}"
             )
-        yield memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _rank(dtype: np.dtype) -> int:

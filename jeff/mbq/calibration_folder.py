@@ -112,8 +112,8 @@ def _samples(entry: Entry, samples: Samples) -> list[Sample]:
     content = entry.content
     if content is None:
         try:
-            with np.load(entry.where, allow_pickle=False) as arrays:
-                return samples.of_arrays(arrays)
+            with open(entry.where, "rb") as file:
+                return samples.of_arrays(np.load(file, allow_pickle=False))
         except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise ValueError(f"cannot be read: {error}") from error
     if "text" in content:

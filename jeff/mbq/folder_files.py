@@ -54,7 +54,7 @@ class Source(NamedTuple):
 
     model: registry.Model
     config: dict[str, Any]
-    tensors: Mapping[str, Any]
+    tensors: Any
     rename: Callable[[str], str | None]
     table: tuple[Tensor, ...]
 
@@ -213,12 +213,11 @@ def _tensors(source: Source, params: Any) -> NamedTensors:
     return NamedTensors(entries)
 
 
-def _entry(source: Source, name: str, leaf: Any, row: Tensor | None) -> Entry:
+def _entry(source: Source, name: str, leaf: Any, row: Any) -> Entry:
     tensors = source.tensors
     if leaf is None:
-        shape = tensors.shape(name) if hasattr(tensors, "shape") else None
-        if shape is None:
-            shape = tensors[name].shape
+        known = hasattr(tensors, "shape")
+        shape = tensors.shape(name) if known else tensors[name].shape
         return Entry(tuple(shape), lambda: tensors[name])
     if isinstance(leaf, QTensor):
         # Narrow weights are decoded in float32 anyway; what runs them says how narrow.
@@ -233,7 +232,7 @@ def _entry(source: Source, name: str, leaf: Any, row: Tensor | None) -> Entry:
 def _helpers(model: registry.Model) -> dict[str, bytes | str]:
     """Files of tokenizer and processor, copied; made anew if they came from GGUF."""
     own = (CONFIG_FILE, INDEX_FILE, REPORT_FILE)
-    files = {
+    files: dict[str, bytes | str] = {
         file.name: file.read_bytes()
         for file in sorted(model.folder.iterdir())
         if file.is_file() and file.suffix in _COPIED and file.name not in own

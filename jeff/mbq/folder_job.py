@@ -31,7 +31,7 @@ from jeff.mbq.folder_settings import (
     check_begun,
     note_begun,
 )
-from jeff.mbq.model_samples import samples_of
+from jeff.mbq.picture_samples import samples_of
 from jeff.mbq.report import Report
 from jeff.models import registry
 from jeff.models.chat_tokens import IGNORED

@@ -5,7 +5,6 @@ pictures have become: tiles with the pictures' sizes for LLaVA-OneVision, patche
 their grids for Qwen2-VL. Text models have neither.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 from jeff.mbq.calibration import Batch
 from jeff.models import chat, chat_tokens, registry
 
-__all__ = ["Sample", "Samples", "samples_of"]
+__all__ = ["Sample", "Samples", "matrix", "rows"]
 
 IGNORED = chat_tokens.IGNORED
 
@@ -90,7 +89,7 @@ class Samples:
         Raises:
           ValueError: If one is missing or does not fit.
         """
-        tokens, valid, labels = _rows(arrays)
+        tokens, valid, labels = rows(arrays)
         return [
             Sample(row[at], own[at])
             for row, at, own in zip(tokens, valid, labels, strict=True)
@@ -153,197 +152,61 @@ class Samples:
         return self.model.tokenizer
 
 
-class _Pictured(Samples):
-    """What both vision-language models have in common."""
-
-    vision = True
-
-    def __init__(self, model: registry.Model):
-        super().__init__(model)
-        self._module = registry.architecture(model.architecture)
-        self._processor = None
-
-    def of_chat(
-        self, prompt: str, answer: str | None, pictures: Sequence[Any]
-    ) -> Sample:
-        if self._processor is None:
-            self._processor = self._module.read_processor(
-                self.model.folder, config=self.model.config, tokenizer=self._tokenizer()
-            )
-        question = chat.question(prompt, pictures)
-        answers = None if answer is None else [answer]
-        inputs, labels = self._module.prepare(
-            [question], self._processor, answers=answers, side="right"
-        )
-        sizes = tuple(self._size(p) for p in pictures)
-        return Sample(inputs["tokens"][0], labels[0], self._pixels(inputs), sizes)
-
-    def of_arrays(self, arrays: Any) -> list[Sample]:
-        tokens, valid, labels = _rows(arrays)
-        sizes, pixels = self._stored(arrays)
-        samples, at = [], 0
-        for i, row in enumerate(tokens):
-            own = row[valid[i]]
-            wanted = int((own == self.model.config.image_token).sum())
-            first, found = at, 0
-            while found < wanted and at < len(sizes):
-                found += self._features(sizes[at])
-                at += 1
-            if found != wanted:
-                raise ValueError(
-                    f"input_ids[{i}] has {wanted} image tokens, its pictures have "
-                    f"{found} features"
-                )
-            mine = pixels[first:at]
-            samples.append(
-                Sample(
-                    own,
-                    labels[i][valid[i]],
-                    np.concatenate(mine) if mine else None,
-                    tuple(sizes[first:at]),
-                )
-            )
-        if at != len(sizes):
-            raise ValueError(f"{len(sizes)} pictures, but image tokens for {at}")
-        return samples
-
-    def _pixels(self, inputs: Any) -> np.ndarray | None:
-        raise NotImplementedError
-
-    def _size(self, picture: Any) -> tuple[int, ...]:
-        raise NotImplementedError
-
-    def _features(self, size: tuple[int, ...]) -> int:
-        raise NotImplementedError
-
-    def _stored(self, arrays: Any) -> tuple[list[Any], list[np.ndarray]]:
-        raise NotImplementedError
-
-
-class _Tiled(_Pictured):
-    """LLaVA-OneVision: tiles, and sizes in pixels."""
-
-    def _pixels(self, inputs):
-        return inputs["pixel_values"][0] if "pixel_values" in inputs else None
-
-    def _size(self, picture):
-        return (picture.height, picture.width)
-
-    def _features(self, size):
-        ((rows, _),) = self._module.picture_rows([size], config=self.model.config)
-        return len(rows)
-
-    def _stored(self, arrays):
-        if "pixel_values" not in arrays:
-            return [], []
-        sizes = [tuple(int(n) for n in s) for s in _array(arrays, "image_sizes", 2)]
-        pixels = _array(arrays, "pixel_values", 5)
-        if len(pixels) != len(sizes):
-            raise ValueError(f"{len(pixels)} pixel_values for {len(sizes)} image_sizes")
-        counts = [self._module.tile_count([s], config=self.model.config) for s in sizes]
-        return sizes, [p[:n] for p, n in zip(pixels, counts, strict=True)]
-
-    def _most(self, groups):
-        config = self.model.config
-        samples = [s for group in groups for s in group]
-        return max(self._module.tile_count(s.sizes, config=config) for s in samples)
-
-    def _inputs(self, samples, tokens, valid, most):
-        return self._module.model_inputs(
-            tokens,
-            valid,
-            [s.pixels for s in samples],
-            [s.sizes for s in samples],
-            config=self.model.config,
-            tiles=most,
-        )
-
-
-class _Patched(_Pictured):
-    """Qwen2-VL: patches, and grids of them."""
-
-    def _pixels(self, inputs):
-        return inputs.get("patches")
-
-    def _size(self, picture):
-        return tuple(self._module.picture_grid(picture, self._processor.pictures))
-
-    def _features(self, size):
-        return math.prod(size) // self.model.config.vision.merge**2
-
-    def _stored(self, arrays):
-        if "pixel_values" not in arrays:
-            return [], []
-        grids = _array(arrays, "image_grid_thw", 2)
-        sizes = [tuple(int(n) for n in grid) for grid in grids]
-        pixels = _array(arrays, "pixel_values", 2)
-        counts = [math.prod(size) for size in sizes]
-        if sum(counts) != len(pixels):
-            raise ValueError(
-                f"{len(pixels)} pixel_values, but image_grid_thw has {sum(counts)}"
-            )
-        return sizes, np.split(pixels, np.cumsum(counts)[:-1])
-
-    def _most(self, groups):
-        return max(
-            sum(math.prod(size) for s in group for size in s.sizes) for group in groups
-        )
-
-    def _inputs(self, samples, tokens, valid, most):
-        width = self.model.config.vision.pixels
-        pixels = [s.pixels for s in samples if s.pixels is not None]
-        return self._module.model_inputs(
-            tokens,
-            valid,
-            np.concatenate(pixels) if pixels else np.zeros((0, width), np.float32),
-            np.reshape([size for s in samples for size in s.sizes], (-1, 3)).astype(
-                int
-            ),
-            config=self.model.config,
-            patches=most,
-        )
-
-
-_KINDS = {"llava_onevision": _Tiled, "qwen2_vl": _Patched}
-
-
-def samples_of(model: registry.Model) -> Samples:
-    """What makes samples for a model.
+def rows(arrays: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens, what is no padding, and labels of ready-made arrays.
 
     Args:
-      model: From `jeff.models.registry.load`.
+      arrays: As for `Samples.of_arrays`.
 
     Returns:
-      The maker of its architecture.
+      int32, bool and int32 ``[B, N]``.
+
+    Raises:
+      ValueError: If there are no tokens, shapes differ, or a row is padding only.
+
+    Examples:
+      >>> tokens, valid, labels = rows({"input_ids": np.array([[5, 6]])})
+      >>> print(valid, labels)
+      [[ True  True]] [[-100 -100]]
     """
-    return _KINDS.get(model.architecture, Samples)(model)
-
-
-def _rows(arrays: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens, what is no padding, and labels."""
-    tokens = _array(arrays, "input_ids", 2).astype(np.int32)
+    tokens = matrix(arrays, "input_ids").astype(np.int32)
     found = []
     for name, missing in (("attention_mask", 1), ("labels", IGNORED)):
-        array = (
-            np.asarray(arrays[name])
-            if name in arrays
-            else np.full_like(tokens, missing)
-        )
-        if array.shape != tokens.shape:
+        known = name in arrays
+        found.append(np.asarray(arrays[name]) if known else tokens * 0 + missing)
+        if found[-1].shape != tokens.shape:
             raise ValueError(
-                f"{name} has shape {array.shape}, input_ids {tokens.shape}"
+                f"{name} has shape {found[-1].shape}, input_ids {tokens.shape}"
             )
-        found.append(array)
     valid = found[0] != 0
     if not tokens.size or not valid.any(axis=1).all():
         raise ValueError("input_ids has a row without a token")
     return tokens, valid, found[1].astype(np.int32)
 
 
-def _array(arrays: Any, name: str, rank: int) -> np.ndarray:
+def matrix(arrays: Any, name: str, rank: int = 2) -> np.ndarray:
+    """One of several arrays, of the right number of axes.
+
+    Args:
+      arrays: Arrays by name.
+      name: Which one.
+      rank: How many axes it has.
+
+    Returns:
+      The array.
+
+    Raises:
+      ValueError: If it is not there, or has another number of axes.
+
+    Examples:
+      >>> matrix({}, "input_ids")
+      Traceback (most recent call last):
+        ...
+      ValueError: has no input_ids
+    """
     if name not in arrays:
         raise ValueError(f"has no {name}")
-    array = np.asarray(arrays[name])
-    if array.ndim != rank:
-        raise ValueError(f"{name} must have {rank} axes, got shape {array.shape}")
-    return array
+    found = np.asarray(arrays[name])
+    if found.ndim != rank:
+        raise ValueError(f"{name} must have {rank} axes, got shape {found.shape}")
+    return found

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jeff import base, program, quantize
-from jeff.models import chat, chat_tokens
+from jeff.models import chat, chat_tokens, decoder
 from jeff.models.generation import generate
 from jeff.models.registry import Model, architecture
 
@@ -69,10 +69,11 @@ def answer(
     """
     inputs = prompt_inputs(model, prompt, pictures, raw=raw)
     rules = model_rules(model)
-    sequence = jax.jit(program.rewrite(model.embed, *rules))(model.params, inputs)
+    params = {**model.params, "decoder": _stacked(model.params["decoder"])}
+    sequence = jax.jit(program.rewrite(model.embed, *rules))(params, inputs)
     vocabulary = model.config.decoder.vocabulary
     generated = generate(
-        model.params["decoder"],
+        params["decoder"],
         sequence,
         config=model.config.decoder,
         max_new_tokens=max_new_tokens,
@@ -154,6 +155,14 @@ def prompt_inputs(
         return module.prepare([question], processor).inputs
     tokens, _ = chat_tokens.tokenize(question, model.chat, model.tokenizer)
     return _of_tokens(model, module, tokens)
+
+
+def _stacked(params: dict[str, Any]) -> dict[str, Any]:
+    """The decoder with stacked layers, one of which is compiled, if they are alike."""
+    try:
+        return decoder.stack_layers(params)
+    except ValueError:
+        return params
 
 
 def _of_tokens(model: Model, module: Any, tokens: Sequence[int]) -> dict[str, Any]:

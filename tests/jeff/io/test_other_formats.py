@@ -29,7 +29,6 @@ GPTQ = [
     ("gptq_linear.npz", "w3", 3),
     ("gptq_linear.npz", "w4_act", 4),
     ("packed_layouts.npz", "gptq_2", 2),
-    ("packed_layouts.npz", "gptq_8_act", 8),
 ]
 
 
