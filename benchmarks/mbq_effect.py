@@ -65,6 +65,24 @@ class Settings:
     figures: pathlib.Path = ROOT / "docs"
     """Folder of the figures."""
 
+    def __post_init__(self) -> None:
+        """Checks what would be told only after hours."""
+        known = [s for plan in methods.PLANS.values() for s in plan]
+        for name, values, allowed in (
+            ("models", self.models, methods.PLANS),
+            ("settings", self.settings, known),
+        ):
+            unknown = [value for value in values if value not in allowed]
+            if unknown:
+                raise ValueError(
+                    f"{name} must be of {', '.join(allowed)}: {', '.join(unknown)}"
+                )
+        for name in ("embedded_seeds", "smollm2_seeds"):
+            if getattr(self, name) < 2:
+                raise ValueError(
+                    f"{name} must be at least 2 for intervals: {getattr(self, name)}"
+                )
+
 
 def main(settings: Settings) -> None:
     """Runs the cells that are missing, then makes the record."""

@@ -37,9 +37,13 @@ def write(
         for setting in settings
     }
     with matplotlib.rc_context(_STYLE):
-        drawn = Figure(figsize=(2.6 * len(rows) + 1.2, 2.8), layout="constrained")
-        axes = drawn.subplots(1, len(rows), squeeze=False)[0]
-        for place, (setting, found) in zip(axes, rows.items(), strict=True):
+        columns = min(len(rows), 3)
+        lines = -(-len(rows) // columns)
+        drawn = Figure(figsize=(3.6 * columns, 2.6 * lines), layout="constrained")
+        axes = drawn.subplots(lines, columns, squeeze=False).ravel()
+        for place in axes[len(rows) :]:
+            place.set_axis_off()
+        for place, (setting, found) in zip(axes, rows.items(), strict=False):
             for height, m in enumerate(reversed(found)):
                 low = m.value if m.low is None else m.low
                 high = m.value if m.high is None else m.high

@@ -123,6 +123,7 @@ _WEIGHTS_ONLY = tuple(name for name in METHODS if name != "smoothquant")
 _TOKENS = ("mbq_all_tokens", "mbq_uniform", "mbq_answer", "mbq_ratio")
 _ONE_BY_ONE = (*_TOKENS, "mbq_mse", "mbq_distort")
 _SMALL = ("rtn", "awq", "gptq", "mbq", "mbq_gptq")
+_AFTERWARDS = ("mbq_mse", "mbq_all_tokens")  # added when the rest had been seen
 PLANS = {
     "embedded": {
         "w3": (*_WEIGHTS_ONLY, *_ONE_BY_ONE),
@@ -134,7 +135,7 @@ PLANS = {
         "w4": _WEIGHTS_ONLY,
     },
     "smollm2": {
-        "w3g64": (*_SMALL, "mbq_share_mean", "mbq_no_output"),
+        "w3g64": (*_SMALL, "mbq_share_mean", "mbq_no_output", *_AFTERWARDS),
         "w2g64": _SMALL,
     },
 }

@@ -1,9 +1,11 @@
 """From the cells of the effect study to its record and figures."""
 
+import collections
 import dataclasses
 import json
 import math
 import pathlib
+import re
 from typing import Any
 
 import mbq_effect_figure as figure
@@ -205,12 +207,11 @@ def ablation_measures(model: str, full, found: dict[str, Cells]) -> list[Measure
 
 
 def rounding_notes(model: str, found: dict[str, Cells]) -> list[str]:
-    """What the library noted about any cell, once each, with how often."""
-    seen: dict[str, int] = {}
+    """What the library noted, once for all blocks and seeds, with how often."""
+    seen: collections.Counter[str] = collections.Counter()
     for setting, cells in found.items():
-        for rows in cells.values():
-            for cell in rows:
-                for note in cell["notes"]:
-                    line = f"{model}.{setting}: {note}"
-                    seen[line] = seen.get(line, 0) + 1
-    return [f"{line} ({count} cells)" for line, count in seen.items()]
+        for name, rows in cells.items():
+            for note in (note for row in rows for note in row["notes"]):
+                said = re.sub(r"^block \d+, ", "", note)
+                seen[f"{model}.{setting}.{name}: {said}"] += 1
+    return [f"{line} ({count} times)." for line, count in seen.items()]

@@ -77,10 +77,12 @@ def effect_summary(record: dict[str, Any]) -> str:
         if name.endswith(".shown") and m["value"]:
             model, setting, pair, _ = name.split(".")
             a, b = pair.split("_minus_")
-            difference = _cell(found[f"{model}.{setting}.{pair}"])
-            said = _SHOWN[int(m["value"])]
+            at = f"{model}.{setting}.{pair}"
+            number, *seeds = _cell(found[at]).split(" ", 1)
+            _, *images = _cell(found[f"{at}.images"]).split(" ", 1)
             lines.append(
-                f"- {model}, {setting}: `{a}` {said} than `{b}`, {difference} nats."
+                f"- {model}, {setting}: `{a}` {_SHOWN[int(m['value'])]} than `{b}`, "
+                f"{number} nats, {seeds[0]} over seeds, {images[0]} over images."
             )
     count = sum(name.endswith(".shown") and not m["value"] for name, m in found.items())
     lines.append(f"- The other {count} comparisons of the protocol show no difference.")
