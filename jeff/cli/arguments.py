@@ -125,7 +125,8 @@ class Quantize:
     """Quantize a model from folder to folder; go on where a run was stopped."""
 
     folder: Annotated[tyro.conf.Positional[pathlib.Path], tyro.conf.arg(metavar="DIR")]
-    """A Hugging Face folder (config.json, safetensors), or one with a GGUF file."""
+    """A Hugging Face folder (config.json, safetensors), one with a GGUF file, or such a
+    file."""
     calibration: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")]
     """Folder of calibration data: *.jsonl of prompts and answers, or *.npz."""
     out: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")]
@@ -152,6 +153,8 @@ class Quantize:
     """How many samples to draw; all of them if not given."""
     batch_size: int = 1
     """Samples per batch."""
+    max_length: int = 2048
+    """Cut texts off after so many tokens; samples with a prompt are never cut."""
     seed: int = 0
     """Seed of that draw, 0 to 4294967295."""
     loss: str | None = None
@@ -212,6 +215,8 @@ class Generate:
     """Draw from the likeliest tokens that together have this probability."""
     seed: int = 0
     """Seed of the draws, 0 to 4294967295."""
+    dtype: str = "float32"
+    """In which the model runs: float32, bfloat16 or float16."""
     json: _Flag = False
     """Print an object: text, tokens, prompt_tokens, stopped."""
 

@@ -1,15 +1,19 @@
 """``jeff generate DIR``: the answer of a model, quantized or not."""
 
+import functools
 import json
 import sys
 
 from jeff.cli import arguments
-from jeff.cli.errors import BadInput, RunFailed, one_line
+from jeff.cli.errors import BadInput, RunFailed, nearest, one_line
 from jeff.models import registry
 from jeff.models.answer import answer, prompt_inputs
+from jeff.models.generation import check_settings
 from jeff.models.pictures import read_picture
 
 __all__ = ["generate"]
+
+_DTYPES = ("float32", "bfloat16", "float16")
 
 
 def generate(command: arguments.Generate) -> int:
@@ -27,26 +31,28 @@ def generate(command: arguments.Generate) -> int:
       RunFailed: If generating fails.
     """
     prompt = _prompt(command)
+    settings = {
+        "max_new_tokens": command.max_new_tokens,
+        "temperature": command.temperature,
+        "top_k": command.top_k,
+        "top_p": command.top_p,
+    }
+    check = functools.partial(check_settings, **settings)
+    if command.dtype not in _DTYPES:
+        known = nearest(command.dtype, _DTYPES)
+        raise BadInput(f"argument --dtype: unknown {command.dtype!r}; {known}")
     try:
+        check()  # before a model is read, and again by what only the model tells
         pictures = [read_picture(file) for file in command.image]
-        model = registry.load(command.folder)
-        prompt_inputs(model, prompt, pictures, raw=command.raw)
+        model = registry.load(command.folder, dtype=command.dtype, stacked=True)
+        check(vocabulary=model.config.decoder.vocabulary)
+        inputs = prompt_inputs(model, prompt, pictures, raw=command.raw)
     except (ImportError, OSError, ValueError) as error:
         raise BadInput(one_line(error)) from error
     for note in model.notes:
         print(f"jeff: {note}", file=sys.stderr)
     try:
-        said = answer(
-            model,
-            prompt,
-            pictures,
-            raw=command.raw,
-            max_new_tokens=command.max_new_tokens,
-            temperature=command.temperature,
-            top_k=command.top_k,
-            top_p=command.top_p,
-            seed=command.seed,
-        )
+        said = answer(model, inputs, **settings, seed=command.seed)
     except Exception as error:
         raise RunFailed(f"generate: {one_line(error)}") from error
     if command.json:

@@ -104,6 +104,7 @@ def _settings(command: arguments.Quantize) -> FolderSettings:
         format=command.format,
         where=command.where,
         batch_size=command.batch_size,
+        max_length=command.max_length,
         samples=command.samples,
         seed=command.seed,
         dtype=command.dtype,

@@ -40,7 +40,11 @@ def write_atomically(path: str | os.PathLike[str], content: Content) -> None:
     write_together({path: content})
 
 
-def write_together(contents: Mapping[str | os.PathLike[str], Content]) -> None:
+def write_together(
+    contents: Mapping[str | os.PathLike[str], Content],
+    *,
+    remove: Iterable[str | os.PathLike[str]] = (),
+) -> None:
     """Replaces files as `write_atomically` does, once all of them are on the disk.
 
     A full disk, a missing folder or a folder in a file's place is found before the
@@ -50,6 +54,8 @@ def write_together(contents: Mapping[str | os.PathLike[str], Content]) -> None:
     Args:
       contents: Text, bytes or pieces of bytes by file; written and renamed in this
         order.
+      remove: Files that are removed, in this order, once all contents are on the disk
+        and before the first file is replaced; one that is not there is passed over.
 
     Raises:
       OSError: As `write_atomically`; no file has changed then.
@@ -62,26 +68,37 @@ def write_together(contents: Mapping[str | os.PathLike[str], Content]) -> None:
       ['a.txt', 'b.txt']
     """
     staged: list[tuple[pathlib.Path, pathlib.Path]] = []
+    aside: list[tuple[pathlib.Path, pathlib.Path]] = []
+    replaced = False
     target = pathlib.Path()
     try:
         for path, content in contents.items():
             target = pathlib.Path(path)
             if target.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            token = secrets.token_hex(8)
-            temporary = target.with_name(f".{target.name}.{token}.tmp")
+            temporary = _beside(target)
             staged.append((temporary, target))
             _write(temporary, content.encode() if isinstance(content, str) else content)
+        for target in map(pathlib.Path, remove):
+            with contextlib.suppress(FileNotFoundError):
+                aside.append((_beside(target), target))
+                target.replace(aside[-1][0])
         for temporary, target in staged:
             temporary.replace(target)
+            replaced = True
     except BaseException as error:
         for temporary, _ in staged:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+        for temporary, old in aside:
+            with contextlib.suppress(OSError):
+                temporary.unlink() if replaced else os.replace(temporary, old)
         if isinstance(error, OSError) and error.errno is not None:
             # The system names the temporary file, or none at all when a disk is full.
             raise OSError(error.errno, error.strerror, str(target)) from error
         raise
+    for temporary, _ in aside:
+        temporary.unlink(missing_ok=True)
     for folder in {target.parent for _, target in staged}:
         _sync_folder(folder)
 
@@ -109,6 +126,11 @@ def check_writable(folder: str | os.PathLike[str]) -> pathlib.Path:
     with tempfile.TemporaryFile(dir=path):
         pass
     return path
+
+
+def _beside(file: pathlib.Path) -> pathlib.Path:
+    """A name in the same folder that no other writer uses."""
+    return file.with_name(f".{file.name}.{secrets.token_hex(8)}.tmp")
 
 
 def _write(file: pathlib.Path, data: bytes | Iterable[bytes | memoryview]) -> None:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jeff.io import name_patterns, named_weights
-from jeff.io.quantized_files import Units, write_checkpoint
+from jeff.io.quantized_files import Extra, Units, write_checkpoint
 from jeff.io.raw_layers import Entry, Opened, RawLayers
 from jeff.io.tensor_files import MAX_SHARD_BYTES
 from jeff.quantize import QTensor
@@ -35,6 +35,7 @@ def write_autoawq(
     *,
     config: Mapping[str, Any],
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    extra: Extra | None = None,
 ) -> tuple[str, ...]:
     """Writes a checkpoint that AutoAWQ, transformers and vLLM load.
 
@@ -48,6 +49,8 @@ def write_autoawq(
         when asked.
       config: The model's ``config.json``; a ``quantization_config`` in it is replaced.
       max_shard_bytes: Largest size of a file with more than one tensor.
+      extra: Text or bytes of further files by name, replaced with the others and before
+        ``config.json``.
 
     Returns:
       Names of the files written.
@@ -71,7 +74,9 @@ def write_autoawq(
       QTensor(float32[64, 16], 4 bits, scales float16[2, 16])
     """
     units, settings = plan(tensors)
-    return write_checkpoint(folder, units, config, settings, max_shard_bytes)
+    return write_checkpoint(
+        folder, units, config, settings, max_shard_bytes, extra=extra
+    )
 
 
 def plan(tensors: Mapping[str, Any]) -> tuple[Units, dict[str, Any]]:

@@ -30,8 +30,9 @@ from jeff.io.compressed_tensors_settings import (
     Schemes,
     settings_of,
 )
-from jeff.io.quantized_files import Units, write_checkpoint
+from jeff.io.quantized_files import Extra, Units, write_checkpoint
 from jeff.io.raw_layers import Entry, Opened, RawLayers
+from jeff.io.signed_codes import check_signed, signed, unsigned
 from jeff.io.tensor_files import MAX_SHARD_BYTES
 from jeff.quantize import QTensor
 from pallas_kernels.interchange import (
@@ -60,6 +61,7 @@ def write_compressed_tensors(
     activation_bits: int | None = None,
     layout: str | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    extra: Extra | None = None,
 ) -> tuple[str, ...]:
     """Writes a checkpoint that compressed-tensors, transformers and vLLM load.
 
@@ -78,6 +80,8 @@ def write_compressed_tensors(
       layout: ``"pack-quantized"`` or ``"int-quantized"``; ``None`` takes the second
         one if there are `activation_bits`, which is what vLLM expects.
       max_shard_bytes: Largest size of a file with more than one tensor.
+      extra: Text or bytes of further files by name, replaced with the others and before
+        ``config.json``.
 
     Returns:
       Names of the files written.
@@ -101,7 +105,9 @@ def write_compressed_tensors(
       QTensor(float32[64, 16], 3 bits, scales float32[2, 16])
     """
     units, settings = plan(tensors, activation_bits, layout)
-    return write_checkpoint(folder, units, config, settings, max_shard_bytes)
+    return write_checkpoint(
+        folder, units, config, settings, max_shard_bytes, extra=extra
+    )
 
 
 def plan(
@@ -214,7 +220,7 @@ def _integers(
         arrays = raw.read(names)
         for end in dtypes:
             if end in arrays:
-                raw.checked(layer, _check_signed, arrays[end], scheme.bits, end)
+                raw.checked(layer, check_signed, arrays[end], scheme.bits, end)
         return raw.checked(layer, decode, arrays)
 
     return Entry(shapes["weight"].shape, make), []
@@ -254,38 +260,18 @@ def _ordered(arrays, *, g_idx, shape, bits, padded):
 @functools.partial(jax.jit, static_argnames="bits")
 def _from_integers(arrays, *, bits):
     """The weight of signed codes."""
-    signed = {"weight": None, "weight_zero_point": None, **arrays}
+    given = {"weight": None, "weight_zero_point": None, **arrays}
     codes, zero, scale = (
-        signed[end] for end in ("weight", "weight_zero_point", "weight_scale")
+        given[end] for end in ("weight", "weight_zero_point", "weight_scale")
     )
     if scale.ndim != 2 or not jnp.issubdtype(scale.dtype, jnp.floating):
         raise ValueError(
             f"weight_scale must be floating [out, groups], got {scale.dtype}"
             f"{list(scale.shape)}"
         )
-    zero = None if zero is None else _unsigned(zero, bits).T
-    codes = Codes(_unsigned(codes, bits).T, scale.T, zero)
+    zero = None if zero is None else unsigned(zero, bits).T
+    codes = Codes(unsigned(codes, bits).T, scale.T, zero)
     return named_weights.as_weight(codes, bits=bits)
-
-
-def _check_signed(codes: np.ndarray, bits: int, name: str) -> None:
-    """Refuses what are no signed codes of that width."""
-    half = 2 ** (bits - 1)
-    if codes.dtype != np.int8:
-        raise ValueError(f"{name} must be int8, got {codes.dtype}")
-    if codes.size and not -half <= codes.min() <= codes.max() < half:
-        raise ValueError(
-            f"{name} is from {codes.min()} to {codes.max()}, which are no codes of "
-            f"{bits} bits"
-        )
-
-
-def _unsigned(codes: jax.Array, bits: int) -> jax.Array:
-    return (codes.astype(jnp.int16) + 2 ** (bits - 1)).astype(jnp.uint8)
-
-
-def _signed(codes: jax.Array, bits: int) -> jax.Array:
-    return (codes.astype(jnp.int16) - 2 ** (bits - 1)).astype(jnp.int8)
 
 
 @jax.jit
@@ -303,7 +289,7 @@ def _constants(q: QTensor) -> dict[str, np.ndarray]:
 @jax.jit
 def _encode_integers(q: QTensor) -> dict[str, Any]:
     codes = named_weights.as_codes(q)
-    arrays = {"weight": _signed(codes.codes, q.bits).T, "weight_scale": codes.scale.T}
+    arrays = {"weight": signed(codes.codes, q.bits).T, "weight_scale": codes.scale.T}
     if codes.zero is not None:
-        arrays["weight_zero_point"] = _signed(codes.zero, q.bits).T
+        arrays["weight_zero_point"] = signed(codes.zero, q.bits).T
     return arrays

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jeff.io.name_patterns import patterns
+from jeff.io.name_patterns import patterns, skipped
 from jeff.io.named_weights import NOTHING, Scheme
 from jeff.io.raw_layers import RawLayers
 
@@ -61,7 +61,7 @@ def settings_of(
 
     Args:
       schemes: How each layer is quantized.
-      dense: Names of the parts that are not.
+      dense: Names of the parts that are not; the output matrix need not be named.
       layout: `PACK_QUANTIZED` or `INT_QUANTIZED`.
       activation_bits: Width of dynamic activation codes, or ``None``.
 
@@ -73,7 +73,7 @@ def settings_of(
 
     Examples:
       >>> scheme = Scheme(bits=4, group_size=32, groups=2, symmetric=True)
-      >>> made = settings_of({"up": scheme}, ["lm_head"], PACK_QUANTIZED, None)
+      >>> made = settings_of({"up": scheme}, [], PACK_QUANTIZED, None)
       >>> made["config_groups"]["group_0"]["weights"]["num_bits"]
       4
       >>> print(*made["ignore"])
@@ -121,7 +121,7 @@ def settings_of(
         "format": layout,
         "quantization_status": "compressed",
         "config_groups": groups,
-        "ignore": [f"re:{pattern}" for pattern in patterns(dense, schemes)],
+        "ignore": [f"re:{pattern}" for pattern in skipped(dense, schemes)],
         "kv_cache_scheme": None,
         "global_compression_ratio": None,
     }

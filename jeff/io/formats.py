@@ -9,6 +9,7 @@ from jeff.io.autoawq import write_autoawq
 from jeff.io.compressed_tensors import write_compressed_tensors
 from jeff.io.gptq_format import write_gptq
 from jeff.io.packed_format import write_quantized
+from jeff.io.quantized_files import Extra
 from jeff.io.tensor_files import MAX_SHARD_BYTES
 
 __all__ = ["FORMATS", "check_activations", "check_format", "write_format"]
@@ -85,6 +86,7 @@ def write_format(
     metadata: Mapping[str, Any] | None = None,
     activation_bits: int | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    extra: Extra | None = None,
 ) -> tuple[str, ...]:
     """Writes a checkpoint in one of `FORMATS`.
 
@@ -97,6 +99,8 @@ def write_format(
       metadata: What else to keep; only jeff's format does.
       activation_bits: Width of dynamic activation codes that the model expects.
       max_shard_bytes: Largest size of a file with more than one tensor.
+      extra: Text or bytes of further files by name, replaced with the others and before
+        ``config.json``.
 
     Returns:
       Names of the files written.
@@ -114,7 +118,7 @@ def write_format(
       ValueError: format must be one of jeff, autoawq, gptq, compressed-tensors: 'zip'
     """
     check_activations(name, activation_bits)
-    common = {"config": config, "max_shard_bytes": max_shard_bytes}
+    common = {"config": config, "max_shard_bytes": max_shard_bytes, "extra": extra}
     if name == "jeff":
         common |= {"metadata": metadata, "activation_bits": activation_bits}
         return write_quantized(folder, tensors, **common)

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jeff.io import name_patterns, named_weights
-from jeff.io.quantized_files import Units, write_checkpoint
+from jeff.io.quantized_files import Extra, Units, write_checkpoint
 from jeff.io.raw_layers import Entry, Opened, RawLayers
 from jeff.io.tensor_files import MAX_SHARD_BYTES
 from jeff.quantize import QTensor
@@ -49,6 +49,7 @@ def write_gptq(
     config: Mapping[str, Any],
     checkpoint_format: str = "gptq",
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    extra: Extra | None = None,
 ) -> tuple[str, ...]:
     """Writes a checkpoint that GPTQModel, AutoGPTQ, transformers and vLLM load.
 
@@ -66,6 +67,8 @@ def write_gptq(
       checkpoint_format: ``"gptq"``, which all programs read, or ``"gptq_v2"``, which
         has no trouble with zero points of 0.
       max_shard_bytes: Largest size of a file with more than one tensor.
+      extra: Text or bytes of further files by name, replaced with the others and before
+        ``config.json``.
 
     Returns:
       Names of the files written.
@@ -90,7 +93,9 @@ def write_gptq(
       QTensor(float32[64, 32], 3 bits, scales float16[2, 32])
     """
     units, settings = plan(tensors, checkpoint_format)
-    return write_checkpoint(folder, units, config, settings, max_shard_bytes)
+    return write_checkpoint(
+        folder, units, config, settings, max_shard_bytes, extra=extra
+    )
 
 
 def plan(
@@ -116,14 +121,14 @@ def plan(
     scheme = named_weights.one_of(tensors, _LAYOUT)
     parts = name_patterns.dense_parts(tensors)
     layers = [named_weights.layer_name(n) for n, _ in named_weights.quantized(tensors)]
-    skipped = name_patterns.patterns(parts, layers)
+    skipped = name_patterns.skipped(parts, layers)
     settings = {
         "quant_method": METHOD,
         "bits": scheme.bits,
         "group_size": scheme.group_size,
         "desc_act": False,
         "sym": scheme.symmetric,
-        "lm_head": not any(part.endswith("lm_head") for part in parts),
+        "lm_head": name_patterns.has_head(layers),
         "checkpoint_format": checkpoint_format,
         "dynamic": {f"-:{pattern}": {} for pattern in skipped},
     }

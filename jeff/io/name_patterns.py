@@ -7,7 +7,9 @@ from typing import Any
 from jeff.io.named_weights import layer_name, quantized
 from jeff.quantize import QTensor
 
-__all__ = ["dense_parts", "patterns", "shortest_tail"]
+__all__ = ["dense_parts", "has_head", "patterns", "shortest_tail", "skipped"]
+
+_HEAD = "lm_head"
 
 
 def dense_parts(tensors: Mapping[str, Any]) -> tuple[str, ...]:
@@ -39,6 +41,40 @@ def dense_parts(tensors: Mapping[str, Any]) -> tuple[str, ...]:
                 parts.add(part)
                 break
     return tuple(sorted(parts))
+
+
+def has_head(layers: Iterable[str]) -> bool:
+    """Whether the output matrix is among some layers.
+
+    Examples:
+      >>> has_head(["model.lm_head"]), has_head(["model.layers.0.fc"])
+      (True, False)
+    """
+    return any(layer.split(".")[-1] == _HEAD for layer in layers)
+
+
+def skipped(parts: Iterable[str], layers: Iterable[str]) -> list[str]:
+    """`patterns` for what programs must leave dense, the output matrix included.
+
+    The file of a model whose output matrix is that of its embedding has no tensor for
+    it, but programs make a layer of it all the same and quantize what is not named.
+
+    Args:
+      parts: The dense parts of which there are tensors.
+      layers: The quantized layers.
+
+    Returns:
+      The expressions.
+
+    Examples:
+      >>> print(*skipped([], ["model.layers.0.up"]))
+      (?:.*\\.)?lm_head(?:\\..*)?$
+      >>> skipped([], ["lm_head"])
+      []
+    """
+    layers = list(layers)
+    head = [] if has_head(layers) else [_HEAD]
+    return patterns([*parts, *head], layers)
 
 
 def shortest_tail(

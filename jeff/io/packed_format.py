@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jeff.io import named_weights
-from jeff.io.quantized_files import write_checkpoint
+from jeff.io.quantized_files import Extra, write_checkpoint
 from jeff.io.raw_layers import Entry, Opened, RawLayers
 from jeff.io.tensor_files import MAX_SHARD_BYTES
 from jeff.quantize import QTensor, checks
@@ -45,6 +45,7 @@ def write_quantized(
     metadata: Mapping[str, Any] | None = None,
     activation_bits: int | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    extra: Extra | None = None,
 ) -> tuple[str, ...]:
     """Writes a checkpoint in jeff's format, which holds every `QTensor`.
 
@@ -61,6 +62,8 @@ def write_quantized(
       activation_bits: Width of dynamic activation codes that the model expects.
       max_shard_bytes: Largest size of a file with more than one tensor; several files
         get Hugging Face's index.
+      extra: Text or bytes of further files by name, replaced with the others and before
+        ``config.json``.
 
     Returns:
       Names of the files written.
@@ -103,7 +106,7 @@ def write_quantized(
     header = json.dumps({"format": _FORMAT, "layers": layers}, sort_keys=True)
     units = named_weights.pieces(tensors, _encode)
     return write_checkpoint(
-        folder, units, config, settings, max_shard_bytes, {METHOD: header}
+        folder, units, config, settings, max_shard_bytes, {METHOD: header}, extra
     )
 
 

@@ -7,10 +7,13 @@ from typing import Any
 from jeff.io.checkpoint import CONFIG_FILE
 from jeff.io.tensor_files import Piece, json_text, write_tensor_files
 
-__all__ = ["Units", "write_checkpoint"]
+__all__ = ["Extra", "Units", "write_checkpoint"]
 
 Units = Mapping[str, Mapping[str, Piece]]
 """The pieces of each tensor by name."""
+
+Extra = Mapping[str, str | bytes]
+"""What further files hold, by name."""
 
 
 def write_checkpoint(
@@ -20,8 +23,12 @@ def write_checkpoint(
     settings: Mapping[str, Any],
     max_shard_bytes: int,
     metadata: Mapping[str, str] | None = None,
+    extra: Extra | None = None,
 ) -> tuple[str, ...]:
     """Writes the tensors of a quantized model and, last, its configuration.
+
+    A configuration that is there goes before the first file is replaced, so a folder
+    that has one is a finished model, whenever the process was killed.
 
     Args:
       folder: Where to; made if need be.
@@ -31,6 +38,7 @@ def write_checkpoint(
       max_shard_bytes: Largest size of a file with more than one tensor.
       metadata: Text for the header of every file, besides ``"format": "pt"``, which
         transformers asks for.
+      extra: Text or bytes of further files by name.
 
     Returns:
       Names of the files written.
@@ -44,6 +52,7 @@ def write_checkpoint(
         folder,
         units,
         metadata={**(metadata or {}), "format": "pt"},
-        extra={CONFIG_FILE: text},
+        extra={**(extra or {}), CONFIG_FILE: text},
+        seal=CONFIG_FILE,
         max_shard_bytes=max_shard_bytes,
     )

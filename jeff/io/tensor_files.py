@@ -9,7 +9,6 @@ References:
   checkpoints is that of huggingface_hub, ``serialization/_base.py``.
 """
 
-import contextlib
 import json
 import os
 import pathlib
@@ -108,20 +107,25 @@ def write_tensor_files(
     tensors: Mapping[str, Mapping[str, Piece]],
     *,
     metadata: Mapping[str, str],
-    extra: Mapping[str, str],
+    extra: Mapping[str, str | bytes],
+    seal: str | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> tuple[str, ...]:
     """Writes one safetensors file or several with an index, and what belongs to them.
 
-    No tensor is made before its turn. All files are staged first and then renamed,
-    `extra` last; shards and an index of an earlier writing are removed.
+    No tensor is made before its turn. All files are staged first. Then `seal` and the
+    weights of an earlier writing that have no successor are removed, and all files are
+    renamed, `extra` last: no moment shows weights of one writing beside the seal of
+    another.
 
     Args:
       folder: Where to; made if need be.
       tensors: By name, the pieces of each tensor by *their* names; the pieces of one
         tensor go to one file.
       metadata: Text for the header of every file.
-      extra: Text of further files by name.
+      extra: Text or bytes of further files by name.
+      seal: The file whose presence says that the others are complete; the last of
+        `extra`.
       max_shard_bytes: Largest size of the tensors of a file, unless it has only one.
 
     Returns:
@@ -150,13 +154,21 @@ def write_tensor_files(
         index = {"metadata": {"total_size": size}, "weight_map": places}
         contents[INDEX_FILE] = json_text(index)
     contents |= extra
-    write_together({place / file: content for file, content in contents.items()})
-    for file in place.iterdir():
-        old = file.name in (SINGLE_FILE, INDEX_FILE) or _SHARD.fullmatch(file.name)
-        if old and file.name not in contents:
-            with contextlib.suppress(FileNotFoundError):
-                file.unlink()
+    write_together(
+        {place / file: content for file, content in contents.items()},
+        remove=[*([] if seal is None else [place / seal]), *_stale(place, contents)],
+    )
     return tuple(contents)
+
+
+def _stale(folder: pathlib.Path, contents: Mapping[str, Any]) -> list[pathlib.Path]:
+    """Weights of an earlier writing that nothing of this one replaces."""
+    return [
+        file
+        for file in sorted(folder.iterdir())
+        if file.name in (SINGLE_FILE, INDEX_FILE) or _SHARD.fullmatch(file.name)
+        if file.name not in contents
+    ]
 
 
 def _shards(tensors, most) -> list[list[str]]:

@@ -16,10 +16,12 @@ def score_sites(stack: Stack) -> frozenset[str]:
     From a site's output on, the program is followed to the first products of two
     activations. If the output of such a product reaches an exponential (of a softmax)
     before it meets a weight or another product, it is a matrix of scores. The values'
-    product leads to a weight instead. A fused projection of queries, keys and values
-    counts, as its queries do. Attention that runs in a loop of the block, a kernel or
-    a primitive of its own cannot be followed: all that feeds it counts, values too, if
-    both a product and an exponential are inside, or it is called attention.
+    product leads to a weight instead. A product with a constant (a rotation, heads
+    repeated by ones and zeros) is followed through. A fused projection of queries, keys
+    and values counts, as its queries do. Attention that runs in a loop of the block, a
+    kernel or a primitive of its own cannot be followed: all that feeds it counts,
+    values too, if both a product and an exponential are inside, or it is called
+    attention.
 
     Args:
       stack: The block.
@@ -43,9 +45,16 @@ def score_sites(stack: Stack) -> frozenset[str]:
     """
     found, frame = stack.piece.found, stack.piece.frame
     readers: dict[int, list[graph.Step]] = {}
+    active = {id(v) for v in frame.inputs if v.origin is None}  # activations
     for step in frame.steps:
+        if any(id(v) in active for v in step.inputs):
+            active.update(id(v) for v in step.outputs)
         for value in step.inputs:
             readers.setdefault(value.number, []).append(step)
+
+    def is_product(step: graph.Step) -> bool:
+        """Whether a step multiplies two activations."""
+        return _is_dot(step) and all(id(v) in active for v in step.inputs)
 
     def reached(start: graph.Step):
         """Steps that depend on `start`, not seen through sites and products."""
@@ -57,7 +66,7 @@ def score_sites(stack: Stack) -> frozenset[str]:
                         continue
                     seen.add(id(step))
                     yield step
-                    ends = step.path in found.by_path or _is_product(step)
+                    ends = step.path in found.by_path or is_product(step)
                     if not ends and not step.children:
                         queue.append(step)
 
@@ -71,7 +80,7 @@ def score_sites(stack: Stack) -> frozenset[str]:
         inner = _names_inside(step.eqn)
         if "dot_general" in inner and inner & _EXPONENTIALS:
             return True
-        return _is_product(step) and any(
+        return is_product(step) and any(
             s.eqn.primitive.name in _EXPONENTIALS for s in reached(step)
         )
 
@@ -82,7 +91,7 @@ def score_sites(stack: Stack) -> frozenset[str]:
     )
 
 
-def _is_product(step: graph.Step) -> bool:
+def _is_dot(step: graph.Step) -> bool:
     return step.eqn.primitive.name == "dot_general"
 
 
@@ -101,6 +110,6 @@ def _attends(step: graph.Step) -> bool:
     """Whether a loop or branch holds a product of activations and an exponential."""
     inner = [s for frame in step.children for s in frame.steps]
     return any(_attends(s) for s in inner if s.children) or (
-        any(_is_product(s) and s.weight is None for s in inner)
+        any(_is_dot(s) and s.weight is None for s in inner)
         and any(s.eqn.primitive.name in _EXPONENTIALS for s in inner)
     )

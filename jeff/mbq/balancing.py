@@ -2,9 +2,9 @@
 
 What is done to a block is up to the method and its settings; the order is always this
 one. A block is rounded as soon as its scales are folded, so beside the caller's params
-only one block is dense at any time. Blocks that are kept on the disk already are read
-instead; blocks of which nothing is quantized are only run, and only if one behind them
-is still to be done.
+only copies of one block are dense at any time. Blocks that are kept on the disk already
+are read instead; blocks of which nothing is quantized are only run, and only if one
+behind them is still to be done.
 """
 
 from typing import Any
@@ -18,14 +18,14 @@ from jeff.mbq.done import Done
 from jeff.mbq.finished import FinishedBlock
 from jeff.mbq.job import Job
 from jeff.mbq.prefix import Prefix
-from jeff.mbq.report import Quantized
-from jeff.mbq.scaling import Choice, Choose, scale_block
+from jeff.mbq.report import Quantized, Sensitivities
+from jeff.mbq.scaling import Choose, scale_block
 from jeff.mbq.search import StackSearch
 from jeff.mbq.stack_hessians import StackHessians
-from jeff.mbq.weighing import Sensitivities, Weigh
+from jeff.mbq.weighing import Weigh
 from jeff.program.blocks import Stack
 
-__all__ = ["Choice", "Choose", "balance"]
+__all__ = ["balance"]
 
 
 def balance(
@@ -85,18 +85,20 @@ def _blocks(job, make, number, stack, plans, store):
         if plan is None and (prefix is None or block > to_do[-1]):
             continue
         given = stack.weights(job.params, block)
-        after = finished = None
+        finished = None
         if plan is not None and store is not None and kept[block]:
-            finished = store.load(number, block)
+            refs = stack.leaves[block].items()
+            rounded = [n for n, ref in refs if ref.name in job.leaves]
+            finished = store.load(number, block, {n: given[n].shape for n in rounded})
         elif plan is not None:
-            finished, after = make.block(plan, block, given, prefix)
+            finished = make.block(plan, block, given, prefix)
             if store is not None:
                 store.save(number, block, finished)
         if prefix is not None and block < to_do[-1]:
             stored = None if finished is None else finished.weights(given)
-            prefix.move(given, stored, after)
+            prefix.move(given, stored)
             del stored
-        del given, after
+        del given
         if finished is not None:
             yield block, finished
 
@@ -132,14 +134,14 @@ class _Maker:
 
     def block(
         self, plan: BlockPlan, block: int, given: dict[str, Any], prefix: Prefix | None
-    ) -> tuple[FinishedBlock, list[tuple[Any, ...]] | None]:
-        """The finished block, and the clean states after it if they are known."""
+    ) -> FinishedBlock:
+        """The finished block."""
         job, stack = self._job, plan.stack
         weights = {n: base.decoded(w) for n, w in given.items()}
         entering = [] if prefix is None else prefix.at(block)
-        groups, clips, notes, after, clipped = [], [], [], None, {}
+        groups, clips, notes, clipped = [], [], [], {}
         if self._choose is not None:
-            weights, groups, after = scale_block(
+            weights, groups = scale_block(
                 job, plan, self._choose, block, weights, entering
             )
         if job.config.clip:
@@ -154,14 +156,13 @@ class _Maker:
             notes += more
         else:
             rounded = nearest_block(job, stack, block, {**weights, **clipped})
-        finished = FinishedBlock(
+        return FinishedBlock(
             rounded=rounded,
             folded=self._folded(plan, block, given, weights),
             groups=tuple(groups),
             clips=tuple(clips),
             notes=tuple(notes),
         )
-        return finished, after
 
     def _folded(self, plan, block, given, weights) -> dict[str, Any]:
         """Dense weights that a scale may be in."""

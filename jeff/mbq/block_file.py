@@ -20,7 +20,7 @@ from jeff.mbq.report import ClipReport, GroupReport
 from jeff.mbq.rounding import Rounded
 from jeff.quantize import QTensor
 
-__all__ = ["from_bytes", "from_tensors", "to_bytes", "to_tensors"]
+__all__ = ["check_place", "from_bytes", "from_tensors", "to_bytes", "to_tensors"]
 
 Tensors = dict[str, np.ndarray]
 
@@ -82,24 +82,32 @@ def from_tensors(data: bytes) -> tuple[Tensors, Any]:
         metadata = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["jeff"])
         dtypes, record = metadata["dtypes"], metadata["record"]
         arrays = {n: tensors[n].view(jnp.dtype(kind)) for n, kind in dtypes.items()}
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (
+        safetensors.SafetensorError, AttributeError, KeyError, TypeError, ValueError
+    ) as error:  # fmt: skip
         raise ValueError("not a safetensors file with a record in it") from error
     return arrays, record
 
 
-def to_bytes(block: FinishedBlock) -> bytes:
+def to_bytes(block: FinishedBlock, place: Mapping[str, Any]) -> bytes:
     """The file of a finished block.
 
     Args:
       block: The block.
+      place: Where it belongs: JSON values by name.
 
     Returns:
       Its bytes.
 
     Examples:
       >>> block = FinishedBlock({}, {"norm": jnp.ones(2)}, (), (), ("a line",))
-      >>> from_bytes(to_bytes(block)).notes
+      >>> data = to_bytes(block, {"block": 1})
+      >>> from_bytes(data, {"block": 1}).notes
       ('a line',)
+      >>> from_bytes(data, {"block": 2})
+      Traceback (most recent call last):
+        ...
+      ValueError: it was written for block=1, not 2
     """
     tensors: dict[str, Any] = {f"folded/{n}": a for n, a in block.folded.items()}
     rounded = {}
@@ -109,7 +117,7 @@ def to_bytes(block: FinishedBlock) -> bytes:
         static = {n: getattr(weight, n) for n in _STATIC}
         static["dense_dtype"] = jnp.dtype(weight.dense_dtype).name
         rounded[name] = {"clipped": clipped, "static": static}
-    record = {"rounded": rounded, "notes": list(block.notes)}
+    record = {"rounded": rounded, "notes": list(block.notes), "place": dict(place)}
     for kind in ("groups", "clips"):
         record[kind] = []
         for i, report in enumerate(getattr(block, kind)):
@@ -120,25 +128,27 @@ def to_bytes(block: FinishedBlock) -> bytes:
     return to_tensors(tensors, record)
 
 
-def from_bytes(data: bytes) -> FinishedBlock:
+def from_bytes(data: bytes, place: Mapping[str, Any]) -> FinishedBlock:
     """The block whose file this is.
 
     Args:
       data: From `to_bytes`.
+      place: Where it must belong, as `to_bytes` was told.
 
     Returns:
       The block, its arrays equal to the bit.
 
     Raises:
-      ValueError: If it is not the file of a block.
+      ValueError: If it is not the file of a block, or of one that belongs elsewhere.
 
     Examples:
-      >>> from_bytes(to_tensors({}, {}))
+      >>> from_bytes(to_tensors({}, {"place": {}}), {})
       Traceback (most recent call last):
         ...
       ValueError: not the file of a finished block: no 'rounded' in it
     """
     tensors, record = from_tensors(data)
+    check_place(record, place)
     try:
         rounded = {}
         for name, fields in record["rounded"].items():
@@ -156,9 +166,35 @@ def from_bytes(data: bytes) -> FinishedBlock:
             clips=_reports(ClipReport, "clips", tensors, record),
             notes=tuple(record["notes"]),
         )
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         why = f"no {error} in it" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"not the file of a finished block: {why}") from error
+
+
+def check_place(record: Any, place: Mapping[str, Any]) -> None:
+    """Refuses the record of a file that belongs elsewhere.
+
+    Args:
+      record: From `from_tensors`.
+      place: Where it must belong.
+
+    Raises:
+      ValueError: If it belongs elsewhere, or does not say where.
+
+    Examples:
+      >>> check_place({"place": {"stack": 0, "block": 1}}, {"stack": 0, "block": 2})
+      Traceback (most recent call last):
+        ...
+      ValueError: it was written for block=1, not 2
+    """
+    there = record.get("place") if isinstance(record, dict) else None
+    if not isinstance(there, dict):
+        raise ValueError("it does not say where it belongs")
+    for name, wanted in place.items():
+        if there.get(name) != wanted:
+            raise ValueError(
+                f"it was written for {name}={there.get(name)!r}, not {wanted!r}"
+            )
 
 
 def _under(tensors: Tensors, prefix: str) -> Tensors:

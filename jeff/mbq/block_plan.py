@@ -2,18 +2,17 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from jeff import base, program, tree
+from jeff import base, tree
 from jeff.mbq.attention_scores import score_sites
 from jeff.mbq.group_spec import GroupSpec
 from jeff.mbq.groups import Group, infer_groups
+from jeff.mbq.leaves import Where
 from jeff.program.blocks import Stack
 
-__all__ = ["BlockPlan", "Where", "plan_blocks"]
-
-Where = Callable[[program.Site], bool]
+__all__ = ["BlockPlan", "plan_blocks"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,6 +69,7 @@ def plan_blocks(
 
     Examples:
       >>> import jax.numpy as jnp
+      >>> from jeff import program
       >>> def apply(p, x):
       ...     for w in p["layers"]:
       ...         x = jnp.tanh(x @ w)

@@ -17,11 +17,9 @@ from jeff.program.blocks import Stack
 
 __all__ = ["gptq_block", "nearest_block"]
 
-Weights = Mapping[str, jax.Array]
-
 
 def nearest_block(
-    job: Job, stack: Stack, block: int, weights: Weights
+    job: Job, stack: Stack, block: int, weights: Mapping[str, jax.Array]
 ) -> dict[str, Rounded]:
     """Rounds to nearest.
 
@@ -51,8 +49,8 @@ def gptq_block(
     hessians: StackHessians,
     weigh: Weigh | None,
     block: int,
-    weights: Weights,
-    ranges: Weights,
+    weights: Mapping[str, jax.Array],
+    ranges: Mapping[str, jax.Array],
     entering: Sequence[Entering],
 ) -> tuple[dict[str, Rounded], list[str]]:
     """Rounds by GPTQ, on what the quantized blocks before put out.

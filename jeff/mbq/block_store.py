@@ -2,14 +2,17 @@
 
 A folder holds ``settings.json``, ``sensitivities.safetensors`` where the method weighs
 modalities, and one file per finished block, each written in one step. Nothing in it is
-ever overwritten.
+ever overwritten. Every file says which settings and which block it was written for.
 """
 
+import contextlib
+import hashlib
 import json
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,10 +20,12 @@ import numpy as np
 from jeff.io import check_writable, write_atomically
 from jeff.mbq import block_file
 from jeff.mbq.finished import FinishedBlock
+from jeff.mbq.folder_lock import folder_lock
+from jeff.mbq.report import Sensitivities
 
 __all__ = ["BlockStore"]
 
-Sensitivities = Mapping[str, Mapping[str, np.ndarray]]
+_CHECKSUM = re.compile(r"[0-9a-f]{16,}$")
 _SETTINGS, _SENSITIVITIES = "settings.json", "sensitivities.safetensors"
 
 
@@ -29,9 +34,10 @@ class BlockStore:
 
     Give the same folder to the same call again, and blocks that are in it are read
     instead of computed; the result is the one that an uninterrupted call gives, bit by
-    bit. The folder knows the settings, the program, and checksums of the parameters
-    and the calibration data that it was begun with, and refuses others. (It cannot
-    compare functions: sensitivities that are there are used, whatever `loss` is now.)
+    bit. The folder knows the versions, the device and the settings that it was begun
+    with, and checksums of the traced program, the loss whose gradients weigh tokens,
+    the parameters and the calibration data; it refuses others. While a call works with
+    it, other calls with the same folder are refused.
 
     Attributes:
       folder: The folder.
@@ -52,7 +58,7 @@ class BlockStore:
       >>> batches = [mbq.Batch((jnp.ones((1, 32)),))]
       >>> q = mbq.gptq(apply, params, batches, config, store=store)
       >>> store.finished
-      (0, 1, 2)
+      ((0, 0), (0, 1), (0, 2))
       >>> same = mbq.gptq(apply, params, batches, config, store=store)  # is read
       >>> bool((same.params["layers"][2].packed == q.params["layers"][2].packed).all())
       True
@@ -71,13 +77,27 @@ class BlockStore:
         return f"BlockStore({str(self.folder)!r})"
 
     @property
-    def finished(self) -> tuple[int, ...]:
-        """Numbers of the blocks that are there, counted within their stacks."""
+    def finished(self) -> tuple[tuple[int, int], ...]:
+        """The blocks that are there: numbers of the stack, and of the block in it."""
         names = re.compile(r"stack(\d+)-block(\d+)\.safetensors")
         files = self.folder.glob("*.safetensors") if self.folder.is_dir() else ()
         found = (names.fullmatch(f.name) for f in files)
-        pairs = sorted((int(m[1]), int(m[2])) for m in found if m)
-        return tuple(block for _, block in pairs)
+        return tuple(sorted((int(m[1]), int(m[2])) for m in found if m))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for the length of a call; it is made if need be.
+
+        Yields:
+          Nothing, while no other call can have it.
+
+        Raises:
+          OSError: If the folder cannot be made or written to, or another call, here or
+            in another process, has it.
+        """
+        check_writable(self.folder)
+        with folder_lock(self.folder):
+            yield
 
     def begin(self, settings: Mapping[str, Any]) -> None:
         """Writes down what a call was begun with, or checks that it is the same.
@@ -88,7 +108,7 @@ class BlockStore:
         Raises:
           OSError: If the folder cannot be made or written to.
           ValueError: If it was begun with other settings (the first that differs is
-            named), or its file of settings is damaged.
+            named), or its file of settings is damaged or missing beside blocks.
 
         Examples:
           >>> import tempfile
@@ -103,18 +123,26 @@ class BlockStore:
         file = self.folder / _SETTINGS
         wanted = json.loads(json.dumps(settings))
         if not file.exists():
-            write_atomically(file, json.dumps(wanted, indent=1) + "\n")
-            return
+            if self.finished or (self.folder / _SENSITIVITIES).exists():
+                raise ValueError(
+                    f"store {str(self.folder)!r} has blocks but no {_SETTINGS}, so it "
+                    "is not known what they were made with; delete the folder to begin "
+                    "anew"
+                )
+            _write_new(file, json.dumps(wanted, indent=1) + "\n")
         try:
             there = dict(json.loads(file.read_text()))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{str(file)!r} is damaged: {error}") from None
+            raise ValueError(
+                f"{str(file)!r} is damaged: {error}; delete the folder to begin anew"
+            ) from None
         for name in {**there, **wanted}:
             old, new = there.get(name), wanted.get(name)
             if old != new:
                 raise ValueError(
-                    f"store {str(self.folder)!r} was begun with {name}={old!r}, now it "
-                    f"is {new!r}; give the settings it was begun with or another folder"
+                    f"store {str(self.folder)!r} was begun with "
+                    f"{_difference(name, old, new)}; give the settings it was begun "
+                    "with or another folder"
                 )
 
     def has(self, stack: int, block: int) -> bool:
@@ -129,22 +157,35 @@ class BlockStore:
         """
         return self._file(stack, block).exists()
 
-    def load(self, stack: int, block: int) -> FinishedBlock:
+    def load(
+        self, stack: int, block: int, shapes: Mapping[str, tuple[int, ...]]
+    ) -> FinishedBlock:
         """A block that is there.
 
         Args:
           stack: Number of the stack.
           block: Number of the block within it.
+          shapes: Shape of each of its quantized weights, by the template's names.
 
         Returns:
           The block, equal to the bit.
 
         Raises:
-          ValueError: If the file is damaged; it is named.
+          ValueError: If the file is damaged, or that of another block or of other
+            settings; it is named.
         """
         file = self._file(stack, block)
         try:
-            return block_file.from_bytes(file.read_bytes())
+            place = self._place(stack=stack, block=block)
+            finished = block_file.from_bytes(file.read_bytes(), place)
+            there = {n: r.weight.shape for n, r in finished.rounded.items()}
+            for name in {**shapes, **there}:
+                if there.get(name) != shapes.get(name):
+                    raise ValueError(
+                        f"weight {name!r} has shape {there.get(name)}, expected "
+                        f"{shapes.get(name)}"
+                    )
+            return finished
         except ValueError as error:
             raise ValueError(
                 f"{str(file)!r} is damaged: {error}; delete it to compute it again"
@@ -161,7 +202,9 @@ class BlockStore:
         Raises:
           OSError: If it cannot be written.
         """
-        write_atomically(self._file(stack, block), block_file.to_bytes(finished))
+        place = self._place(stack=stack, block=block)
+        data = block_file.to_bytes(finished, place)
+        write_atomically(self._file(stack, block), data)
 
     def sensitivities(self) -> dict[str, dict[str, np.ndarray]] | None:
         """The sensitivities that are there.
@@ -176,12 +219,15 @@ class BlockStore:
         if not file.exists():
             return None
         try:
-            tensors, names = block_file.from_tensors(file.read_bytes())
+            tensors, record = block_file.from_tensors(file.read_bytes())
+            block_file.check_place(record, self._place())
             seen: dict[str, dict[str, np.ndarray]] = {}
-            for number, (site, modality) in enumerate(names):
+            for number, (site, modality) in enumerate(record["names"]):
                 seen.setdefault(site, {})[modality] = tensors[str(number)]
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{str(file)!r} is damaged: {error}") from None
+            raise ValueError(
+                f"{str(file)!r} is damaged: {error}; delete it to compute it again"
+            ) from None
         return seen
 
     def save_sensitivities(self, seen: Sensitivities) -> None:
@@ -195,8 +241,36 @@ class BlockStore:
         """
         names = [(site, modality) for site, row in seen.items() for modality in row]
         tensors = {str(i): seen[s][m] for i, (s, m) in enumerate(names)}
-        data = block_file.to_tensors(tensors, names)
+        record = {"names": names, "place": self._place()}
+        data = block_file.to_tensors(tensors, record)
         write_atomically(self.folder / _SENSITIVITIES, data)
 
     def _file(self, stack: int, block: int) -> pathlib.Path:
         return self.folder / f"stack{stack}-block{block:04d}.safetensors"
+
+    def _place(self, **numbers: int) -> dict[str, Any]:
+        """What a file says about where it belongs."""
+        settings = (self.folder / _SETTINGS).read_bytes()
+        checksum = hashlib.blake2b(settings, digest_size=8).hexdigest()
+        return {"settings": checksum, **numbers}
+
+
+def _write_new(file: pathlib.Path, text: str) -> None:
+    """Writes a file in one step, unless somebody else just did."""
+    staged = file.with_name(f".{file.name}.{secrets.token_hex(8)}.new")
+    write_atomically(staged, text)
+    try:
+        os.link(staged, file)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        staged.replace(file)
+    staged.unlink(missing_ok=True)
+
+
+def _difference(name: str, old: Any, new: Any) -> str:
+    """How a setting differs; checksums say nothing to a reader."""
+    plain = [_CHECKSUM.sub("", v) if isinstance(v, str) else v for v in (old, new)]
+    if plain[0] == plain[1]:
+        return f"other values of {name} than now"
+    return f"{name}={plain[0]!r}, now it is {plain[1]!r}"

@@ -47,14 +47,15 @@ class Batch(NamedTuple):
     targets: Any = None
 
 
-def check_batches(batches: Sequence[Batch]) -> tuple[Batch, ...]:
+def check_batches(batches: Iterable[Batch]) -> Sequence[Batch]:
     """Checks calibration data before any heavy work.
 
     Args:
-      batches: The batches; all inputs of equal shapes.
+      batches: The batches; all inputs of equal shapes. Each is looked at once.
 
     Returns:
-      The batches as a tuple.
+      A list or an iterator as a tuple; any other sequence as it is, so that one that
+      makes its batches when they are asked for never holds them all.
 
     Raises:
       TypeError: If `batches` is no sequence, an entry is not a `Batch`, its inputs are
@@ -75,9 +76,11 @@ def check_batches(batches: Sequence[Batch]) -> tuple[Batch, ...]:
         raise TypeError("batches must be a sequence of Batch, got a single Batch")
     if not isinstance(batches, Iterable):
         raise TypeError(f"batches must be a sequence of Batch, got {batches!r}")
-    batches = tuple(batches)
-    if not batches:
+    if isinstance(batches, list) or not isinstance(batches, Sequence):
+        batches = tuple(batches)
+    if not len(batches):
         raise ValueError("batches is empty: calibration needs at least one batch")
+    first: dict[str, Any] = {}
     for i, batch in enumerate(batches):
         if not isinstance(batch, Batch):
             raise TypeError(f"batches[{i}] must be a Batch, got {type(batch).__name__}")
@@ -90,10 +93,11 @@ def check_batches(batches: Sequence[Batch]) -> tuple[Batch, ...]:
             _check_finite(getattr(batch, field), f"batches[{i}].{field}")
         _check_masks(batch.masks, f"batches[{i}].masks")
         for field in ("inputs", "masks"):
-            here, first = (_shapes(getattr(b, field)) for b in (batch, batches[0]))
-            if here != first:
+            here = _shapes(getattr(batch, field))
+            if here != first.setdefault(field, here):
                 raise ValueError(
-                    f"batches[{i}].{field} has shapes {here}, batches[0] has {first}"
+                    f"batches[{i}].{field} has shapes {here}, "
+                    f"batches[0] has {first[field]}"
                 )
     return batches
 

@@ -1,6 +1,7 @@
 """How every method begins: arguments checked, the store opened, tokens weighed."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,13 +11,16 @@ from jeff.mbq import weighing
 from jeff.mbq.block_inputs import BlockInputs
 from jeff.mbq.block_store import BlockStore
 from jeff.mbq.calibration import Batch
-from jeff.mbq.config import BalanceConfig
+from jeff.mbq.config import BalanceConfig, check_used
 from jeff.mbq.fingerprint import fingerprint
 from jeff.mbq.group_spec import GroupSpec
 from jeff.mbq.job import Job, Where, start
-from jeff.mbq.weighing import Sensitivities, Weigh
+from jeff.mbq.report import Sensitivities
+from jeff.mbq.weighing import Weigh
 
 __all__ = ["Call", "begin"]
+
+_OF_GPTQ = ("weighted_hessian", "act_order", "damping")
 
 
 class Call(NamedTuple):
@@ -37,6 +41,7 @@ class Call(NamedTuple):
     weigh_hessian: Weigh | None
 
 
+@contextlib.contextmanager
 def begin(
     method: str,
     apply: Callable[..., Any],
@@ -49,8 +54,11 @@ def begin(
     groups: Sequence[GroupSpec] | None,
     clip_where: Where | None,
     store: BlockStore | None,
-) -> Call:
+    unused: Sequence[str] = (),
+) -> Iterator[Call]:
     """Checks the arguments of a method, and finds how its tokens weigh.
+
+    A context: as long as it is open, no other call can have the store.
 
     Args:
       method: Its name; only ``"mbq"`` weighs tokens in its searches.
@@ -63,19 +71,26 @@ def begin(
       groups: Balance groups.
       clip_where: Which of the sites to clip.
       store: Where finished blocks are kept.
+      unused: Settings that the method does not look at.
 
-    Returns:
+    Yields:
       The call.
 
     Raises:
+      OSError: If another call has the store, or it cannot be written to.
       TypeError: As `jeff.mbq.mbq`.
       ValueError: As `jeff.mbq.mbq`.
     """
     if store is not None and not isinstance(store, BlockStore):
         raise TypeError(f"store must be a BlockStore, got {store!r}")
+    if clip_where is not None and "clip" in unused:
+        raise ValueError(f"clip_where has no effect in {method}")
     searches = method == "mbq"
     hessian = clip = False
     if isinstance(config, BalanceConfig):
+        check_used(config, method, unused)
+        if config.rounding != "gptq":
+            check_used(config, f'{method} with rounding="nearest"', _OF_GPTQ)
         hessian = config.rounding == "gptq" and config.weighted_hessian
         clip = searches and config.clip and config.reweight != "none"
         if searches or hessian:
@@ -87,19 +102,20 @@ def begin(
         _check_inputs(job, "weighted_hessian" if hessian else "clip")
     if searches or hessian:
         weighing.check_call(job.batches, job.config, weighed)
-    if store is not None:
-        store.begin(fingerprint(method, job, groups))
-    weigh, seen = weighing.balanced(
-        apply, params, job.batches, config, loss, weighed, store
-    )
-    balanced = config.reweight != "none"
-    return Call(
-        job=job,
-        seen=seen,
-        weigh=weigh,
-        weigh_clip=weigh if clip else None,
-        weigh_hessian=weigh if hessian and balanced else None,
-    )
+    by_gradient = weighing.needs_loss(config) and any(groups for _, groups in weighed)
+    with contextlib.nullcontext() if store is None else store.locked():
+        if store is not None:
+            store.begin(fingerprint(method, job, groups, loss if by_gradient else None))
+        weigh, seen = weighing.balanced(
+            apply, params, job.batches, config, loss, weighed, store
+        )
+        yield Call(
+            job=job,
+            seen=seen,
+            weigh=weigh,
+            weigh_clip=weigh if clip else None,
+            weigh_hessian=weigh if hessian else None,
+        )
 
 
 def _check_inputs(job: Job, setting: str) -> None:

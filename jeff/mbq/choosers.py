@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jeff.mbq import scales
-from jeff.mbq.balancing import Choice, Choose
 from jeff.mbq.calibration import fits_tokens
 from jeff.mbq.config import BalanceConfig
 from jeff.mbq.groups import Group
 from jeff.mbq.running_mean import RunningMean
+from jeff.mbq.scaling import Choice, Choose
 from jeff.mbq.search import candidate_scales
 from jeff.mbq.smoothquant_scale import smoothquant_scale
 from jeff.mbq.weighing import Weigh

@@ -167,6 +167,8 @@ def clip_block(
     stack, clip = plan.stack, StackClip.of(plan, job.leaves)
     clipped, reports, notes = {}, [], []
     chosen = [n for n in clip.leaves if _may_clip(plan, n)]
+    if not chosen:
+        return {}, [], []
     xs, shares = _sampled(job, clip, weigh, block, weights, entering)
     for name in chosen:
         ref, channels = stack.leaves[block][name], clip.leaves[name]
@@ -202,12 +204,17 @@ def _sampled(job, clip, weigh, block, weights, entering):
     xs, shares = [], []
     for number, e in enumerate(entering):
         state = e.quantized if job.config.distort else e.clean
-        index = [p[number][0] for p in picks]
-        xs.append(clip.sample(weights, state, e.side, index))
+        mine = [p[number] for p in picks]
+        got = clip.sample(weights, state, e.side, [index for index, _ in mine])
+        # Rows that only fill the sample of a batch up come last.
+        counts = [int((share > 0).sum()) for _, share in mine]
+        xs.append([x[..., :n, :] for x, n in zip(got, counts, strict=True)])
         shares.append(
             [
-                _shares(p[number], group, weigh, block, e.batch)
-                for p, group in zip(picks, clip.groups, strict=True)
+                _shares((index[:n], share[:n]), group, weigh, block, e.batch)
+                for (index, share), n, group in zip(
+                    mine, counts, clip.groups, strict=True
+                )
             ]
         )
     joined = [jnp.concatenate(rows, axis=-2) for rows in zip(*xs, strict=True)]

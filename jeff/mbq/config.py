@@ -28,8 +28,8 @@ class BalanceConfig:
         per-channel one of the paper's weight-activation mode.
       activation_bits: Width of the per-token dynamic symmetric activation codes;
         ``None`` leaves activations alone.
-      loss: ``"mae"`` or ``"mse"``; what candidates are judged by (MBQ only; AWQ uses
-        ``"mse"``).
+      loss: ``"mae"`` or ``"mse"``; what MBQ judges candidates by (AWQ: always
+        ``"mse"``), and so how tokens average where limits and Hessians weigh them.
       reweight: How tokens weigh in the loss of MBQ: ``"ratio_floor"`` (the program's:
         vision by the sensitivity ratio, raised to the median over layers),
         ``"ratio"`` (the paper's), ``"uniform"`` (all named tokens alike),
@@ -85,7 +85,7 @@ class BalanceConfig:
     damping: float = 0.01
     act_order: bool = False
     weighted_hessian: bool = False
-    fold_tolerance: float = 1e-5
+    fold_tolerance: float = 1e-6
 
     def __post_init__(self):
         """Checks the fields."""
@@ -115,6 +115,11 @@ class BalanceConfig:
         if self.clip_tokens != _CLIP_TOKENS and not self.clip:
             raise ValueError(
                 f"clip_tokens={self.clip_tokens} has no effect without clip=True"
+            )
+        if self.weighted_hessian and self.reweight == "none":
+            raise ValueError(
+                'weighted_hessian=True has no effect with reweight="none", which '
+                "weighs every token alike"
             )
         if self.clip and self.weights.per_tensor:
             raise ValueError(

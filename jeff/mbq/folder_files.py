@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jeff import base, tree
-from jeff.io import versions, write_format, write_together
+from jeff.io import versions, write_format
 from jeff.io.checkpoint import CONFIG_FILE, read_checkpoint, read_json
 from jeff.io.raw_layers import Entry, NamedTensors
 from jeff.io.tensor_files import INDEX_FILE, json_text
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "REPORT_FILE",
     "Source",
+    "changed",
     "open_source",
     "record",
     "remove_stale",
@@ -45,6 +46,7 @@ class Source(NamedTuple):
     """A model to be quantized and what its files hold.
 
     Attributes:
+      place: The folder, or the GGUF file.
       model: The model; its leaves are dense.
       config: Content of ``config.json``.
       tensors: By the names in the files, read when looked up.
@@ -52,6 +54,7 @@ class Source(NamedTuple):
       table: Where each tensor stands in the params.
     """
 
+    place: pathlib.Path
     model: registry.Model
     config: dict[str, Any]
     tensors: Any
@@ -63,7 +66,7 @@ def open_source(folder: pathlib.Path, dtype: Any) -> Source:
     """Reads a model that is not quantized yet.
 
     Args:
-      folder: A Hugging Face folder, or one with a GGUF file.
+      folder: A Hugging Face folder, one with a GGUF file, or such a file.
       dtype: Of the params.
 
     Returns:
@@ -72,26 +75,40 @@ def open_source(folder: pathlib.Path, dtype: Any) -> Source:
     Raises:
       ValueError: As `jeff.models.registry.load`, or if it is quantized already.
     """
-    if (folder / CONFIG_FILE).is_file():
-        config = read_json(folder / CONFIG_FILE)
+    place = registry.locate(folder)
+    if place.is_dir():
+        config = read_json(place / CONFIG_FILE)
         if "quantization_config" in config:
-            method = config["quantization_config"].get("quant_method")
+            settings = config["quantization_config"]
+            known = isinstance(settings, Mapping)
+            method = settings.get("quant_method") if known else settings
             raise ValueError(
-                f"{folder / CONFIG_FILE}: the model is quantized already ({method})"
+                f"{place / CONFIG_FILE}: the model is quantized already ({method})"
             )
-        model = registry.load(folder, dtype=dtype)
-        tensors = read_checkpoint(folder).tensors
+        model = registry.load(place, dtype=dtype)
+        tensors = read_checkpoint(place).tensors
     else:
-        model = registry.load(folder, dtype=dtype)
-        config, tensors, _ = read_gguf(next(iter(sorted(folder.glob("*.gguf")))))
+        model = registry.load(place, dtype=dtype)
+        config, tensors, _ = read_gguf(place)
     module = registry.architecture(model.architecture)
-    tied = model.config.decoder.tied
+    rename = registry.renamer(module, tied=model.config.decoder.tied)
+    table = module.tensor_table(model.config)
+    return Source(place, model, config, tensors, rename, table)
 
-    def rename(name: str) -> str | None:
-        drop = tied and name.endswith("lm_head.weight")
-        return None if drop else module.rename(name)
 
-    return Source(model, config, tensors, rename, module.tensor_table(model.config))
+def changed(source: Source, params: Any) -> dict[str, Any]:
+    """The leaves that a quantization has changed.
+
+    Args:
+      source: The model before.
+      params: Its params now.
+
+    Returns:
+      The quantized and folded leaves by path; all others are the source's own.
+    """
+    before = source.model.params
+    leaves = {row.path: tree.get(params, row.path) for row in source.table}
+    return {p: leaf for p, leaf in leaves.items() if leaf is not tree.get(before, p)}
 
 
 def remove_stale(*folders: pathlib.Path) -> None:
@@ -109,15 +126,18 @@ def remove_stale(*folders: pathlib.Path) -> None:
 def write(
     settings: FolderSettings,
     source: Source,
-    params: Any,
+    leaves: Mapping[str, Any],
     content: Mapping[str, Any],
 ) -> tuple[str, ...]:
-    """Writes the quantized model: its helpers first, ``config.json`` last.
+    """Writes the quantized model: all files are staged, then replaced together.
+
+    The ``config.json`` of a model that is replaced goes first, and the new one comes
+    last: whenever the process is killed, a folder with one is finished.
 
     Args:
       settings: Format and folder.
-      source: The model before.
-      params: Its params now.
+      source: The model before; its params are not looked at.
+      leaves: From `changed`.
       content: What goes into `REPORT_FILE`.
 
     Returns:
@@ -127,18 +147,16 @@ def write(
       OSError: If they cannot be.
       ValueError: As `jeff.io.write_format`.
     """
-    helpers = {REPORT_FILE: json_text(content)} | _helpers(source.model)
-    write_together({settings.out / name: text for name, text in helpers.items()})
-    files = write_format(
+    return write_format(
         settings.format,
         settings.out,
-        _tensors(source, params),
+        _tensors(source, leaves),
         config=source.config,
         metadata={"method": settings.method, **_plain(settings.plain())},
         activation_bits=settings.config.activation_bits,
         max_shard_bytes=settings.shard_bytes,
+        extra={REPORT_FILE: json_text(content)} | _helpers(source),
     )
-    return (*helpers, *files)
 
 
 def record(settings: FolderSettings, job: "Prepared", report: Report) -> dict[str, Any]:
@@ -160,9 +178,10 @@ def record(settings: FolderSettings, job: "Prepared", report: Report) -> dict[st
             "written_as": settings.format,
             "settings": settings.plain(),
             "calibration": {
-                "batches": len(job.batches),
-                "samples": len(job.batches) * settings.batch_size,
-                "tokens": job.tokens,
+                "batches": len(job.data.batches),
+                "samples": len(job.data.batches) * settings.batch_size,
+                "cut": job.data.cut,
+                "tokens": job.data.tokens,
             },
             "blocks": job.blocks,
             "bytes_at_16_bits": report.dense_bytes,
@@ -198,7 +217,7 @@ def record(settings: FolderSettings, job: "Prepared", report: Report) -> dict[st
     )
 
 
-def _tensors(source: Source, params: Any) -> NamedTensors:
+def _tensors(source: Source, leaves: Mapping[str, Any]) -> NamedTensors:
     """The tensors of the source, with quantized and folded leaves in their places.
 
     What did not change is read from the source again, in the dtype that it has there.
@@ -207,9 +226,8 @@ def _tensors(source: Source, params: Any) -> NamedTensors:
     entries = {}
     for name in source.tensors:
         row = rows.get(source.rename(name) or "")
-        leaf = None if row is None else tree.get(params, row.path)
-        same = row is None or leaf is tree.get(source.model.params, row.path)
-        entries[name] = _entry(source, name, None if same else leaf, row)
+        leaf = None if row is None else leaves.get(row.path)
+        entries[name] = _entry(source, name, leaf, row)
     return NamedTensors(entries)
 
 
@@ -229,18 +247,24 @@ def _entry(source: Source, name: str, leaf: Any, row: Any) -> Entry:
     return Entry(dense.shape, lambda: dense)
 
 
-def _helpers(model: registry.Model) -> dict[str, bytes | str]:
-    """Files of tokenizer and processor, copied; made anew if they came from GGUF."""
-    own = (CONFIG_FILE, INDEX_FILE, REPORT_FILE)
-    files: dict[str, bytes | str] = {
-        file.name: file.read_bytes()
-        for file in sorted(model.folder.iterdir())
-        if file.is_file() and file.suffix in _COPIED and file.name not in own
+def _helpers(source: Source) -> dict[str, bytes | str]:
+    """Files of tokenizer and processor, copied; made from what a GGUF file says."""
+    model = source.model
+    if source.place.is_dir():
+        own = (CONFIG_FILE, INDEX_FILE, REPORT_FILE)
+        return {
+            file.name: file.read_bytes()
+            for file in sorted(source.place.iterdir())
+            if file.is_file() and file.suffix in _COPIED and file.name not in own
+        }
+    if model.tokenizer is None:
+        return {}
+    words = {"tokenizer_class": "PreTrainedTokenizerFast", **dict(model.chat.variables)}
+    return {
+        "tokenizer.json": model.tokenizer.to_str(),
+        "tokenizer_config.json": json_text(words),
+        "chat_template.jinja": model.chat.template,
     }
-    if model.tokenizer is not None and "tokenizer.json" not in files:
-        files["tokenizer.json"] = model.tokenizer.to_str()
-        files.setdefault("chat_template.jinja", model.chat.template)
-    return files
 
 
 def _plain(value: Any) -> Any:

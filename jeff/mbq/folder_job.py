@@ -9,12 +9,10 @@ where it was, and its files are equal to the byte.
 import functools
 import re
 import shutil
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jeff import program, tree
 from jeff.evaluate import NoProgress, Progress
@@ -23,8 +21,9 @@ from jeff.io.checkpoint import CONFIG_FILE
 from jeff.mbq import folder_files, gptq_method, methods
 from jeff.mbq.block_store import BlockStore
 from jeff.mbq.calibration import Batch
-from jeff.mbq.calibration_folder import read_entries, read_samples
+from jeff.mbq.calibration_folder import read_entries
 from jeff.mbq.finished import FinishedBlock
+from jeff.mbq.folder_data import Data, choose, read_data
 from jeff.mbq.folder_settings import (
     WORK_FOLDER,
     FolderSettings,
@@ -54,15 +53,13 @@ class Prepared(NamedTuple):
     Attributes:
       settings: What is to be done.
       source: The model and what its files hold.
-      batches: Calibration data.
-      tokens: How many tokens of each modality there are in them.
+      data: What to calibrate on.
       blocks: How many blocks are to be quantized.
     """
 
     settings: FolderSettings
     source: folder_files.Source
-    batches: tuple[Batch, ...]
-    tokens: dict[str, int]
+    data: Data
     blocks: int
 
 
@@ -102,14 +99,10 @@ def prepare(settings: FolderSettings) -> Prepared:
             f"{settings.out} holds a finished model; say overwrite to replace it"
         )
     check_begun(settings)
-    entries = read_entries(settings.calibration)
+    entries = choose(read_entries(settings.calibration), settings)
     source = folder_files.open_source(settings.source, jnp.dtype(settings.dtype))
-    samples = samples_of(source.model)
-    rows = _chosen(read_samples(entries, samples), settings)
-    batches = tuple(samples.batches(rows, settings.batch_size))
-    tokens = _tokens(batches)
-    _check_tokens(settings, samples.vision, tokens)
-    blocks, leaves = _found(source.model, batches[0], settings)
+    data = read_data(entries, samples_of(source.model), settings)
+    blocks, leaves = _found(source.model, data.batches[0], settings)
     names = {row.path: row.name for row in source.table}
     specs = {}
     for path, part in leaves.items():
@@ -128,7 +121,7 @@ def prepare(settings: FolderSettings) -> Prepared:
     check_format(
         settings.format, specs, activation_bits=settings.config.activation_bits
     )
-    return Prepared(settings, source, batches, tokens, blocks)
+    return Prepared(settings, source, data, blocks)
 
 
 def quantize_folder(
@@ -139,8 +132,13 @@ def quantize_folder(
     Finished blocks are kept in `WORK_FOLDER` under `FolderSettings.out` and removed at
     the end. ``config.json`` is written last: a folder that has it is finished.
 
+    The model is in memory once, in `FolderSettings.dtype`, until its last block is
+    quantized, beside the states of all samples between two blocks and what is
+    quantized so far. To write files, the leaves that changed are enough.
+
     Args:
-      settings: What is to be done, or what `prepare` made of it.
+      settings: What is to be done, or what `prepare` made of it; that serves one call,
+        for its params are let go before files are written.
       progress: Told about blocks.
 
     Returns:
@@ -170,18 +168,22 @@ def quantize_folder(
     quantized = _METHODS[settings.method](
         model.apply,
         model.params,
-        job.batches,
+        job.data.batches,
         settings.config,
         loss=next_token_loss,
         where=_where(settings),
         store=_Counted(work, told),
     )
+    report = quantized.report
+    leaves = folder_files.changed(job.source, quantized.params)
+    del quantized
+    model.params.clear()
     told.stage("write files", 1)
-    record = folder_files.record(settings, job, quantized.report)
-    files = folder_files.write(settings, job.source, quantized.params, record)
+    record = folder_files.record(settings, job, report)
+    files = folder_files.write(settings, job.source, leaves, record)
     shutil.rmtree(work, ignore_errors=True)
     told.advance()
-    return Result(files, record, quantized.report)
+    return Result(files, record, report)
 
 
 def next_token_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -215,9 +217,9 @@ class _Counted(BlockStore):
         super().__init__(folder / "blocks")
         self._progress = progress
 
-    def load(self, stack: int, block: int) -> FinishedBlock:
+    def load(self, *args) -> FinishedBlock:
         """A block that is there."""
-        finished = super().load(stack, block)
+        finished = super().load(*args)
         self._progress.advance()
         return finished
 
@@ -230,50 +232,6 @@ class _Counted(BlockStore):
 def _where(settings: FolderSettings):
     pattern = re.compile(settings.where)
     return lambda site: pattern.search(site.name) is not None
-
-
-def _chosen(rows: Sequence[Any], settings: FolderSettings) -> list[Any]:
-    """The samples to calibrate on."""
-    if settings.samples is not None:
-        if settings.samples > len(rows):
-            raise ValueError(
-                f"{settings.calibration} has {len(rows)} samples, "
-                f"samples={settings.samples} were asked for"
-            )
-        order = np.random.default_rng(settings.seed).permutation(len(rows))
-        rows = [rows[i] for i in order[: settings.samples]]
-    if len(rows) % settings.batch_size:
-        raise ValueError(
-            f"{len(rows)} samples are no multiple of batch_size={settings.batch_size}"
-        )
-    return list(rows)
-
-
-def _tokens(batches: Sequence[Batch]) -> dict[str, int]:
-    """Tokens of each modality."""
-    counts: dict[str, int] = {}
-    for batch in batches:
-        for name, mask in batch.masks.items():
-            counts[name] = counts.get(name, 0) + int(mask.sum())
-    return dict(sorted(counts.items()))
-
-
-def _check_tokens(settings: FolderSettings, vision: bool, tokens) -> None:
-    """Refuses data from which a method could not tell modalities apart."""
-    config = settings.config
-    hessian = config.weighted_hessian and (
-        settings.method == "gptq" or config.rounding == "gptq"
-    )
-    if config.reweight == "none" or not (settings.method == "mbq" or hessian):
-        return
-    where = f"{settings.calibration}: {settings.method} weighs tokens by modality"
-    if not tokens.get("language"):
-        raise ValueError(f"{where}, but no sample has a token of an answer")
-    if vision and not tokens.get("vision"):
-        raise ValueError(
-            f"{where}, but no sample has a token of an image; give pictures, or take "
-            "method awq"
-        )
 
 
 def _found(model: registry.Model, batch: Batch, settings: FolderSettings):

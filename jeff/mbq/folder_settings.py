@@ -30,7 +30,7 @@ class FolderSettings:
     """Settings of `jeff.mbq.folder_job.quantize_folder`.
 
     Attributes:
-      source: A Hugging Face folder, or one with a GGUF file.
+      source: A Hugging Face folder, one with a GGUF file, or such a file.
       out: Folder of the result.
       calibration: Folder of calibration data (`jeff.mbq.calibration_folder`).
       config: How to quantize.
@@ -38,6 +38,8 @@ class FolderSettings:
       format: One of `jeff.io.FORMATS`.
       where: Regular expression; a product whose weight's path has a match is quantized.
       batch_size: Samples per batch; divides their number.
+      max_length: A text is cut off after so many tokens; samples with a question never
+        are.
       samples: How many samples, drawn without replacement; all, in order, if ``None``.
       seed: Seed of that draw.
       dtype: In which the model runs while it is quantized.
@@ -66,6 +68,7 @@ class FolderSettings:
     format: str = "jeff"
     where: str = r"^decoder\.layers\."
     batch_size: int = 1
+    max_length: int = 2048
     samples: int | None = None
     seed: int = 0
     dtype: str = "float32"
@@ -83,10 +86,11 @@ class FolderSettings:
                     f"{name} must be one of {', '.join(words)}: {getattr(self, name)!r}"
                 )
         check_activations(self.format, self.config.activation_bits)
-        for name in ("batch_size", "samples", "shard_bytes"):
+        least = {"batch_size": 1, "max_length": 2, "samples": 1, "shard_bytes": 1}
+        for name, bound in least.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            if value is not None and value < bound:
+                raise ValueError(f"{name} must be at least {bound}, got {value}")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         try:

@@ -15,7 +15,7 @@ from jeff.mbq.balancing import balance
 from jeff.mbq.block_store import BlockStore
 from jeff.mbq.calibration import Batch
 from jeff.mbq.call import begin
-from jeff.mbq.config import BalanceConfig, check_used
+from jeff.mbq.config import BalanceConfig
 from jeff.mbq.group_spec import GroupSpec
 from jeff.mbq.job import Where
 from jeff.mbq.report import Quantized
@@ -52,7 +52,7 @@ def gptq(
       loss: As for `mbq`; needed if the Hessians are weighted by gradients.
       where: Which sites to quantize; the products of the repeated blocks if ``None``.
       groups: Not used; every method takes it.
-      clip_where: Not used; every method takes it.
+      clip_where: ``None``: nothing is clipped here.
       store: Where finished blocks are kept, so that a call that was stopped goes on
         where it was.
 
@@ -95,9 +95,8 @@ def gptq(
     """
     del groups
     if isinstance(config, BalanceConfig):
-        check_used(config, "gptq", ["clip", "distort"])
         config = dataclasses.replace(config, rounding="gptq")
-    call = begin(
+    with begin(
         "gptq",
         apply,
         params,
@@ -108,7 +107,8 @@ def gptq(
         groups=(),
         clip_where=clip_where,
         store=store,
-    )
-    return balance(
-        call.job, None, call.seen, weigh_hessian=call.weigh_hessian, store=store
-    )
+        unused=("clip", "distort"),
+    ) as call:
+        return balance(
+            call.job, None, call.seen, weigh_hessian=call.weigh_hessian, store=store
+        )

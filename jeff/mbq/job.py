@@ -11,16 +11,21 @@ import jax.numpy as jnp
 
 from jeff import base, program, quantize, tree
 from jeff.mbq.activations import quantized_activations
-from jeff.mbq.block_plan import BlockPlan, Where, plan_blocks
+from jeff.mbq.block_plan import BlockPlan, plan_blocks
 from jeff.mbq.calibration import Batch, check_batches, check_program
 from jeff.mbq.config import BalanceConfig
 from jeff.mbq.group_spec import GroupSpec
 from jeff.mbq.groups import Group
-from jeff.mbq.leaves import leaves_of, left_dense, outside, shared_leaves
+from jeff.mbq.leaves import Where, leaves_of, left_dense, outside, shared_leaves
 from jeff.mbq.masks import is_traced
-from jeff.mbq.report import ClipReport, GroupReport, Quantized, Report
+from jeff.mbq.report import (
+    ClipReport,
+    GroupReport,
+    Quantized,
+    Report,
+    Sensitivities,
+)
 from jeff.mbq.rounding import Rounded, round_leaf
-from jeff.mbq.weighing import Sensitivities
 from jeff.program.blocks import Stack
 
 __all__ = ["Job", "Where", "start"]
@@ -43,7 +48,7 @@ class Job:
 
     apply: Callable[..., Any]
     params: Any
-    batches: tuple[Batch, ...]
+    batches: Sequence[Batch]
     config: BalanceConfig
     stacks: tuple[tuple[Stack, tuple[BlockPlan | None, ...]], ...]
     leaves: dict[str, program.Part]
@@ -118,6 +123,13 @@ class Job:
                     f"{name}: {done.clipped} groups do not straddle zero and are "
                     'clipped by zero_point="int"; try "int_incl_zero"'
                 )
+            if self.config.activation_bits is not None and _is_torn(done.weight):
+                size = done.weight.shape[done.weight.contract[-1]]
+                notes.append(
+                    f"{name}: its product takes the activations as they are: its last "
+                    f"contracted axis, of {size}, is no multiple of 32 and cannot be "
+                    "merged with the others while packed"
+                )
         rules: tuple[base.Rule, ...] = ()
         if self.config.activation_bits is not None:
             rules = (quantized_activations(self.config.activation_bits),)
@@ -181,7 +193,7 @@ def start(
         notes += outside(stacks, quantizes)
     if not leaves:  # weights that every iteration of a loop shares, as in an LSTM
         leaves = shared_leaves(apply, params, inputs, quantizes)
-        notes = tuple(f"{n}: shared by a loop's iterations, not scaled" for n in leaves)
+        notes = _shared_notes(leaves, config)
         stacks = ()
     if not leaves:
         raise ValueError(
@@ -193,6 +205,9 @@ def start(
     clips = clip_where if config.clip else _nothing
     specs = _check_specs(stacks, specs)
     plans = plan_blocks(stacks, params, quantizes, clips, specs)
+    if stacks and clip_where is not None:
+        if not any(p.clipped for row in plans for p in row if p is not None):
+            raise ValueError("clip_where accepts no site that is quantized")
     return Job(
         apply=apply,
         params=params,
@@ -204,10 +219,24 @@ def start(
     )
 
 
+def _shared_notes(leaves: Iterable[str], config: BalanceConfig) -> tuple[str, ...]:
+    """What is not done to weights that every iteration of a loop shares."""
+    left = "not scaled or clipped" if config.clip else "not scaled"
+    notes = [f"{n}: shared by a loop's iterations, {left}" for n in leaves]
+    if config.distort:
+        notes.append("distort has no effect: no weight is in a block")
+    return tuple(notes)
+
+
 def _nothing(site: program.Site) -> bool:
     """The choice of no site."""
     del site
     return False
+
+
+def _is_torn(w: quantize.QTensor) -> bool:
+    """Whether a product must decode a weight before rules see it as a matrix."""
+    return w.pad > 0 and sum(w.shape[a] > 1 for a in w.contract) > 1
 
 
 def _check_specs(stacks, specs) -> tuple[GroupSpec, ...] | None:

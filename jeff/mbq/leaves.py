@@ -6,9 +6,10 @@ from typing import Any
 from jeff import program
 from jeff.program.blocks import Stack
 
-__all__ = ["leaves_of", "left_dense", "outside", "shared_leaves"]
+__all__ = ["Where", "leaves_of", "left_dense", "outside", "shared_leaves"]
 
 Where = Callable[[program.Site], bool]
+"""A choice of sites, such as `where` and `clip_where` of the methods."""
 
 
 def leaves_of(stacks: Sequence[Stack], quantizes: Where) -> dict[str, program.Part]:

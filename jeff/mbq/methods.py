@@ -15,7 +15,7 @@ from jeff.mbq.block_store import BlockStore
 from jeff.mbq.calibration import Batch
 from jeff.mbq.call import begin
 from jeff.mbq.choosers import searched
-from jeff.mbq.config import BalanceConfig, check_used
+from jeff.mbq.config import BalanceConfig
 from jeff.mbq.group_spec import GroupSpec
 from jeff.mbq.job import Where
 from jeff.mbq.report import GroupReport, Quantized, Report
@@ -48,7 +48,7 @@ def rtn(
       loss: Not used; every method takes it.
       where: Which sites to quantize; the products of the repeated blocks if ``None``.
       groups: Not used; every method takes it.
-      clip_where: Not used; every method takes it.
+      clip_where: ``None``: nothing is clipped here.
       store: Where finished blocks are kept, so that a call that was stopped goes on
         where it was.
 
@@ -57,8 +57,8 @@ def rtn(
 
     Raises:
       TypeError: As `mbq`.
-      ValueError: As `mbq`, or if `BalanceConfig.clip`, `distort` or `rounding` is set,
-        which would do nothing here.
+      ValueError: As `mbq`, or if `clip_where`, `BalanceConfig.clip`, `distort`,
+        `rounding` or a setting of GPTQ is given, which would do nothing here.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -70,9 +70,7 @@ def rtn(
       'QTensor'
     """
     del groups
-    if isinstance(config, BalanceConfig):
-        check_used(config, "rtn", ["clip", "distort", "rounding"])
-    call = begin(
+    with begin(
         "rtn",
         apply,
         params,
@@ -83,8 +81,16 @@ def rtn(
         groups=(),
         clip_where=clip_where,
         store=store,
-    )
-    return balance(call.job, None, {}, store=store)
+        unused=(
+            "clip",
+            "distort",
+            "rounding",
+            "weighted_hessian",
+            "act_order",
+            "damping",
+        ),
+    ) as call:
+        return balance(call.job, None, {}, store=store)
 
 
 def awq(
@@ -142,7 +148,7 @@ def awq(
     References:
       AWQ, arXiv 2306.00978, section 3.2; the clipping search is its program's.
     """
-    call = begin(
+    with begin(
         "awq",
         apply,
         params,
@@ -153,14 +159,14 @@ def awq(
         groups=groups,
         clip_where=clip_where,
         store=store,
-    )
-    return balance(
-        call.job,
-        searched(config, "mse", lambda *_: (None, {})),
-        call.seen,
-        weigh_hessian=call.weigh_hessian,
-        store=store,
-    )
+    ) as call:
+        return balance(
+            call.job,
+            searched(config, "mse", lambda *_: (None, {})),
+            call.seen,
+            weigh_hessian=call.weigh_hessian,
+            store=store,
+        )
 
 
 def mbq(
@@ -205,8 +211,10 @@ def mbq(
         do not fit the tokens, lack the reference or name a modality without tokens,
         `params` and `batches` do not fit the program, the group size does not divide
         a layer's input size or a layer is quantized already (it is named), `groups`
-        does not fit the program, there is nothing to quantize, or `store` was begun
-        with other settings (the first that differs is named) or is damaged.
+        does not fit the program, there is nothing to quantize, `store` was begun
+        with other settings (the first that differs is named) or is damaged, or a
+        setting of GPTQ is given without ``rounding="gptq"``.
+      OSError: If another call is working with `store`, or it cannot be written to.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -235,7 +243,7 @@ def mbq(
     References:
       arXiv 2412.19509, section 3.2, equations 8 to 13.
     """
-    call = begin(
+    with begin(
         "mbq",
         apply,
         params,
@@ -246,12 +254,12 @@ def mbq(
         groups=groups,
         clip_where=clip_where,
         store=store,
-    )
-    return balance(
-        call.job,
-        searched(config, config.loss, call.weigh),
-        call.seen,
-        weigh_clip=call.weigh_clip,
-        weigh_hessian=call.weigh_hessian,
-        store=store,
-    )
+    ) as call:
+        return balance(
+            call.job,
+            searched(config, config.loss, call.weigh),
+            call.seen,
+            weigh_clip=call.weigh_clip,
+            weigh_hessian=call.weigh_hessian,
+            store=store,
+        )

@@ -2,10 +2,12 @@
 
 A sample is one row of tokens with its labels and, for vision-language models, what the
 pictures have become: tiles with the pictures' sizes for LLaVA-OneVision, patches with
-their grids for Qwen2-VL. Text models have neither.
+their grids for Qwen2-VL. Text models have neither. Pixels are many times larger than
+all the rest, so a sample only knows how to make them, and a batch is made when it is
+asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy as np
 from jeff.mbq.calibration import Batch
 from jeff.models import chat, chat_tokens, registry
 
-__all__ = ["Sample", "Samples", "matrix", "rows"]
+__all__ = ["Batches", "Sample", "Samples", "matrix", "rows"]
 
 IGNORED = chat_tokens.IGNORED
 
@@ -24,16 +26,43 @@ class Sample(NamedTuple):
     Attributes:
       tokens: int32 ``[slots]``, without padding; image tokens expanded.
       labels: int32 ``[slots]``: tokens of the answer, -100 elsewhere.
-      pixels: Tiles ``[tiles, channels, size, size]`` or patches ``[patches, pixels]``
-        of all its pictures, float32; ``None`` if it has none.
+      pixels: Makes the tiles ``[tiles, channels, size, size]`` or patches ``[patches,
+        pixels]`` of all its pictures, float32; ``None`` if it has none.
       sizes: Per picture the (height, width) in pixels, or its grid (time, rows,
         columns).
+      cut: How many tokens were cut off at its end.
     """
 
     tokens: np.ndarray
     labels: np.ndarray
-    pixels: np.ndarray | None = None
+    pixels: Callable[[], np.ndarray] | None = None
     sizes: tuple[tuple[int, ...], ...] = ()
+    cut: int = 0
+
+
+class Batches(Sequence[Batch]):
+    """Batches of samples, made each time they are asked for.
+
+    Examples:
+      >>> batches = Batches(lambda i: Batch((i,)), 3)
+      >>> len(batches), batches[-1].inputs, [b.inputs for b in batches[:2]]
+      (3, (2,), [(0,), (1,)])
+    """
+
+    def __init__(self, make: Callable[[int], Batch], count: int):
+        """Takes what makes a batch by its number, and how many there are."""
+        self._make, self._numbers = make, range(count)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Makes a batch, or a sequence of those of a slice."""
+        found = self._numbers[index]
+        if isinstance(found, int):
+            return self._make(found)
+        return Batches(lambda i: self._make(found[i]), len(found))
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._numbers)
 
 
 class Samples:
@@ -45,8 +74,12 @@ class Samples:
         """Takes the model; its processor is read when a text is to be tokenized."""
         self.model = model
 
-    def of_text(self, text: str) -> Sample:
+    def of_text(self, text: str, *, max_length: int | None = None) -> Sample:
         """Plain text: every token but the first is to be foretold.
+
+        Args:
+          text: The text.
+          max_length: Tokens after so many are cut off; none if ``None``.
 
         Raises:
           ValueError: If there is no tokenizer, or the text has no two tokens.
@@ -54,14 +87,20 @@ class Samples:
         tokens = np.asarray(self._tokenizer().encode(text).ids, np.int32)
         if len(tokens) < 2:
             raise ValueError(f"the text has {len(tokens)} tokens, it needs two or more")
-        labels = tokens.copy()
+        kept = tokens[:max_length]
+        labels = kept.copy()
         labels[0] = IGNORED
-        return Sample(tokens, labels)
+        return Sample(kept, labels, cut=len(tokens) - len(kept))
 
     def of_chat(
-        self, prompt: str, answer: str | None, pictures: Sequence[Any]
+        self, prompt: str, answer: str | None, pictures: Sequence[Callable[[], Any]]
     ) -> Sample:
         """A question about pictures with its answer, in the model's chat template.
+
+        Args:
+          prompt: The question.
+          answer: The answer, if there is one.
+          pictures: What reads each picture.
 
         Raises:
           TypeError: As `jeff.models.chat_tokens.tokenize`.
@@ -95,7 +134,7 @@ class Samples:
             for row, at, own in zip(tokens, valid, labels, strict=True)
         ]
 
-    def batches(self, samples: Sequence[Sample], size: int) -> list[Batch]:
+    def batches(self, samples: Sequence[Sample], size: int) -> Batches:
         """Batches of equal shapes, padded on the right.
 
         Args:
@@ -104,19 +143,21 @@ class Samples:
 
         Returns:
           The batches, with masks for those modalities that have a token anywhere, and
-          the labels as targets.
-
-        Raises:
-          ValueError: If the samples do not fit the model.
+          the labels as targets. Making one raises a `ValueError` if its samples do not
+          fit the model.
         """
         length = max(len(s.tokens) for s in samples)
         groups = [samples[i : i + size] for i in range(0, len(samples), size)]
-        found = [self._batch(g, length, self._most(groups)) for g in groups]
-        named = {n for b in found for n, m in b.masks.items() if m.any()}
-        return [
-            b._replace(masks={n: m for n, m in b.masks.items() if n in named})
-            for b in found
-        ]
+        most = self._most(groups)
+        named = {"language": any((s.labels != IGNORED).any() for s in samples)}
+        named["vision"] = any(s.sizes for s in samples)
+
+        def make(number: int) -> Batch:
+            batch = self._batch(groups[number], length, most)
+            masks = {name: m for name, m in batch.masks.items() if named[name]}
+            return batch._replace(masks=masks)
+
+        return Batches(make, len(groups))
 
     def _batch(self, samples: Sequence[Sample], length: int, most: int) -> Batch:
         shape = (len(samples), length)
@@ -127,10 +168,7 @@ class Samples:
             tokens[i, :count], labels[i, :count] = sample.tokens, sample.labels
             valid[i, :count] = True
         inputs = self._inputs(samples, tokens, valid, most)
-        masks = {"language": labels != IGNORED}
-        if self.vision:
-            index = inputs.get("feature_index", np.full((*shape, 1), -1))
-            masks["vision"] = index.reshape(*shape, -1)[..., 0] >= 0
+        masks: dict[str, Any] = chat_tokens.masks(inputs, labels)
         return Batch((inputs,), masks, labels)
 
     def _inputs(self, samples, tokens, valid, most) -> dict[str, Any]:

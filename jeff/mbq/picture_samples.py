@@ -1,7 +1,8 @@
 """Calibration samples of models that see pictures, and the samples of any model."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,14 @@ class Pictured(Samples):
         self._processor: Any = None
 
     def of_chat(
-        self, prompt: str, answer: str | None, pictures: Sequence[Any]
+        self, prompt: str, answer: str | None, pictures: Sequence[Callable[[], Any]]
     ) -> Sample:
         """A question about pictures with its answer, in the model's chat template.
+
+        Args:
+          prompt: The question.
+          answer: The answer, if there is one.
+          pictures: What reads each picture; they are read again for every use.
 
         Raises:
           TypeError: As `prepare` of the model's module.
@@ -36,13 +42,23 @@ class Pictured(Samples):
             self._processor = self._module.read_processor(
                 self.model.folder, config=self.model.config, tokenizer=self._tokenizer()
             )
-        question = chat.question(prompt, pictures)
         answers = None if answer is None else [answer]
-        inputs, labels = self._module.prepare(
-            [question], self._processor, answers=answers, side="right"
+
+        def prepared() -> tuple[Any, Any, tuple[tuple[int, ...], ...]]:
+            opened = [read() for read in pictures]
+            question = chat.question(prompt, opened)
+            inputs, labels = self._module.prepare(
+                [question], self._processor, answers=answers, side="right"
+            )
+            return inputs, labels, tuple(self._size(p) for p in opened)
+
+        def pixels() -> np.ndarray:
+            return self._pixels(prepared()[0])
+
+        inputs, labels, sizes = prepared()
+        return Sample(
+            inputs["tokens"][0], labels[0], pixels if pictures else None, sizes
         )
-        sizes = tuple(self._size(p) for p in pictures)
-        return Sample(inputs["tokens"][0], labels[0], self._pixels(inputs), sizes)
 
     def of_arrays(self, arrays: Any) -> list[Sample]:
         """Rows of ready-made arrays; pictures belong to rows by their image tokens.
@@ -68,13 +84,14 @@ class Pictured(Samples):
                 )
             at += count
             mine = tuple(sizes[first:at])
-            joined = self._joined(pixels[first:at], mine) if mine else None
+            own_pixels = pixels[first:at]
+            joined = functools.partial(self._joined, own_pixels, mine) if mine else None
             samples.append(Sample(own, labels[i][valid[i]], joined, mine))
         if at != len(sizes):
             raise ValueError(f"{len(sizes)} pictures, but image tokens for {at}")
         return samples
 
-    def _pixels(self, inputs: Any) -> np.ndarray | None:
+    def _pixels(self, inputs: Any) -> np.ndarray:
         raise NotImplementedError
 
     def _size(self, picture: Any) -> tuple[int, ...]:
@@ -94,7 +111,7 @@ class Tiled(Pictured):
     """LLaVA-OneVision: tiles, and sizes in pixels."""
 
     def _pixels(self, inputs):
-        return inputs["pixel_values"][0] if "pixel_values" in inputs else None
+        return inputs["pixel_values"][0]
 
     def _size(self, picture):
         return (picture.height, picture.width)
@@ -128,7 +145,7 @@ class Tiled(Pictured):
         return self._module.model_inputs(
             tokens,
             valid,
-            [s.pixels for s in samples],
+            [None if s.pixels is None else s.pixels() for s in samples],
             [s.sizes for s in samples],
             config=self.model.config,
             tiles=most,
@@ -139,7 +156,7 @@ class Patched(Pictured):
     """Qwen2-VL: patches, and grids of them."""
 
     def _pixels(self, inputs):
-        return inputs.get("patches")
+        return inputs["patches"]
 
     def _size(self, picture):
         return tuple(self._module.picture_grid(picture, self._processor.pictures))
@@ -168,7 +185,7 @@ class Patched(Pictured):
 
     def _inputs(self, samples, tokens, valid, most):
         width = self.model.config.vision.pixels
-        pixels = [s.pixels for s in samples if s.pixels is not None]
+        pixels = [s.pixels() for s in samples if s.pixels is not None]
         return self._module.model_inputs(
             tokens,
             valid,

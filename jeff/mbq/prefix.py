@@ -18,10 +18,10 @@ class Entering(NamedTuple):
 
     Attributes:
       clean: The state that the full-precision blocks before it give.
-      quantized: The state that the quantized ones give. Of the two, one that is not
-        kept stands for the other.
+      quantized: The state that the quantized ones give. Where a `Prefix` keeps only
+        one of the two kinds, both fields hold it.
       side: The block's side inputs.
-      batch: The batch.
+      batch: The batch without its inputs, which no block needs any more.
     """
 
     clean: State
@@ -68,14 +68,17 @@ class Prefix:
           quantized: Whether states of the quantized one are.
           activation_bits: Width of the activations in the quantized one, if any.
         """
-        self._stack, self._batches, self._bits = stack, batches, activation_bits
+        self._stack, self._bits = stack, activation_bits
         self._runs = BlockRun.of(stack)
-        entered = [self._runs.enter(params, *b.inputs) for b in batches]
+        self._batches, entered = [], []
+        for batch in batches:
+            self._batches.append(batch._replace(inputs=()))
+            entered.append(self._runs.enter(params, *batch.inputs))
         self._sides = [side for _, side in entered]
         states = [state for state, _ in entered]
         self._block = 0
         self._clean = states if clean else None
-        self._quantized = states if quantized else None
+        self._quantized = states if quantized else None  # one list while they are equal
 
     def at(self, block: int) -> list[Entering]:
         """What enters a block, batch by batch.
@@ -98,27 +101,23 @@ class Prefix:
         self,
         dense: Mapping[str, Any],
         stored: Mapping[str, Any] | None = None,
-        after: list[State] | None = None,
     ) -> None:
-        """Goes on to the next block.
+        """Goes on to the next block, batch by batch: old states go as new ones come.
 
         Args:
           dense: Weights of the block as they were given.
           stored: The same as they become; ``None`` if nothing of them changes.
-          after: The clean states after it, if they are known.
         """
-        entering = self.at(self._block)
-        clean, quantized = after, None
-        if self._clean is not None and clean is None:
-            clean = [self._runs.run(dense, e.clean, e.side) for e in entering]
-        if self._quantized is not None:
-            if stored is not None:
-                run = functools.partial(self._runs.run, activation_bits=self._bits)
-                quantized = [run(stored, e.quantized, e.side) for e in entering]
-            elif self._quantized is self._clean:
-                quantized = clean
-            else:
-                run = self._runs.run
-                quantized = [run(dense, e.quantized, e.side) for e in entering]
-        self._clean, self._quantized = clean, quantized
+        clean, quantized, run = self._clean, self._quantized, self._runs.run
+        if quantized is not None and quantized is clean and stored is not None:
+            self._quantized = quantized = list(quantized)
+        rounded = functools.partial(run, activation_bits=self._bits)
+        for i, sides in enumerate(self._sides):
+            side = self._stack.side(sides, self._block)
+            if quantized is not None and stored is not None:
+                quantized[i] = rounded(stored, quantized[i], side)
+            elif quantized is not None and quantized is not clean:
+                quantized[i] = run(dense, quantized[i], side)
+            if clean is not None:
+                clean[i] = run(dense, clean[i], side)
         self._block += 1

@@ -7,7 +7,10 @@ import numpy as np
 
 from jeff import base
 
-__all__ = ["ClipReport", "GroupReport", "Quantized", "Report"]
+__all__ = ["ClipReport", "GroupReport", "Quantized", "Report", "Sensitivities"]
+
+Sensitivities = Mapping[str, Mapping[str, np.ndarray]]
+"""Per site of the first block and modality, float ``[blocks]``."""
 
 
 class GroupReport(NamedTuple):

@@ -19,8 +19,6 @@ from jeff.program.blocks import Stack
 
 __all__ = ["Choice", "Choose", "scale_block"]
 
-Weights = Mapping[str, Any]
-
 
 class Choice(NamedTuple):
     """The scale chosen for one group of one block.
@@ -66,9 +64,9 @@ def scale_block(
     plan: BlockPlan,
     choose: Choose,
     block: int,
-    weights: Weights,
+    weights: Mapping[str, Any],
     entering: Sequence[Entering],
-) -> tuple[dict[str, jax.Array], list[GroupReport], list[tuple[Any, ...]]]:
+) -> tuple[dict[str, jax.Array], list[GroupReport]]:
     """Finds the scales of a block's groups and folds them in.
 
     All groups are searched on the unscaled block. With `BalanceConfig.distort`, what
@@ -84,8 +82,8 @@ def scale_block(
       entering: What enters it.
 
     Returns:
-      ``(folded, reports, after)``: the weights with the scales folded in, a report of
-      every group, and the clean state after the block, per batch.
+      ``(folded, reports)``: the weights with the scales folded in, and a report of
+      every group.
     """
     stack, search = plan.stack, StackSearch.of(plan.stack, plan.groups)
     reports = [
@@ -93,12 +91,12 @@ def scale_block(
         for group in plan.groups
         if group.sources is None
     ]
-    after = [search.run(weights, e.clean, e.side) for e in entering]
     features = _Stream(search, weights, entering)
     folded, scaled = dict(weights), False
+    first = entering[0].clean, entering[0].side  # folds are checked on one batch
+    after = search.run(weights, *first) if search.groups else None
     for group, described in enumerate(search.groups):
-        first = after[0], entering[0].clean, entering[0].side
-        wrong = search.probe(weights, *first, group=group)
+        wrong = search.probe(weights, after, *first, group=group)
         if not wrong <= job.config.fold_tolerance:
             note = _why_wrong(described, block, stack, wrong)
             reports.append(_left_out(described, block, stack, note))
@@ -112,9 +110,9 @@ def scale_block(
             reports.append(_left_out(described, block, stack, choice))
             continue
         folded, scaled = search.fold(folded, choice.scale, group=group), True
-        change = relative_change(after[0], search.run(folded, *first[1:]))
+        change = relative_change(after, search.run(folded, *first))
         reports.append(_reported(described, block, stack, choice, float(change)))
-    return folded, reports, after
+    return folded, reports
 
 
 class _Stream:
@@ -129,7 +127,7 @@ class _Stream:
         self._kept: list[Features] | None = None
 
     def of(
-        self, group: int, seen: Weights | None, activation_bits: int | None
+        self, group: int, seen: Mapping[str, Any] | None, activation_bits: int | None
     ) -> Callable[[], Iterator[tuple[Features, Batch]]]:
         """A function that yields ``(features, batch)`` of one group.
 

@@ -137,7 +137,9 @@ class StackSearch:
     ) -> dict[str, RunningMean]:
         """Both losses of every candidate ``[grid, K]`` of one group on one batch.
 
-        `tokens` weighs the tokens ``[...]``; ones are the plain mean.
+        `tokens` weighs the tokens ``[...]``; ones are the plain mean. Candidates run
+        one after the other: `jax.vmap` would hold the weights and outputs of all of
+        the grid at once, where the block of one is what has to fit in memory.
         """
         region, inspected = self.groups[group].region, self._inspected[group]
 

@@ -10,12 +10,13 @@ from jeff.mbq.block_store import BlockStore
 from jeff.mbq.calibration import Batch
 from jeff.mbq.call import begin
 from jeff.mbq.choosers import smoothed
-from jeff.mbq.config import BalanceConfig, check_used
+from jeff.mbq.config import BalanceConfig
 from jeff.mbq.group_spec import GroupSpec
 from jeff.mbq.job import Where
 from jeff.mbq.report import Quantized
 
 __all__ = ["smoothquant"]
+
 
 def smoothquant(
     apply: Callable[..., Any],
@@ -42,7 +43,7 @@ def smoothquant(
       loss: Needed only if GPTQ's Hessians are weighted by gradients.
       where: Which sites to quantize; the products of the repeated blocks if ``None``.
       groups: Balance groups; inferred if ``None``.
-      clip_where: Not used; every method takes it.
+      clip_where: ``None``: nothing is clipped here.
       store: Where finished blocks are kept, so that a call that was stopped goes on
         where it was.
 
@@ -69,9 +70,7 @@ def smoothquant(
     References:
       SmoothQuant, arXiv 2211.10438, equation 4.
     """
-    if isinstance(config, BalanceConfig):
-        check_used(config, "smoothquant", ["clip", "distort"])
-    call = begin(
+    with begin(
         "smoothquant",
         apply,
         params,
@@ -82,11 +81,12 @@ def smoothquant(
         groups=groups,
         clip_where=clip_where,
         store=store,
-    )
-    return balance(
-        call.job,
-        smoothed(config),
-        call.seen,
-        weigh_hessian=call.weigh_hessian,
-        store=store,
-    )
+        unused=("clip", "distort"),
+    ) as call:
+        return balance(
+            call.job,
+            smoothed(config),
+            call.seen,
+            weigh_hessian=call.weigh_hessian,
+            store=store,
+        )

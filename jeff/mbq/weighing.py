@@ -10,25 +10,37 @@ from jeff.mbq.block_store import BlockStore
 from jeff.mbq.calibration import Batch, check_modalities, fits_tokens
 from jeff.mbq.config import BalanceConfig
 from jeff.mbq.groups import Group
+from jeff.mbq.report import Sensitivities
 from jeff.mbq.sensitivity import sensitivity
 from jeff.mbq.token_weights import floored, modality_ratio, token_weights
 from jeff.program.blocks import Stack
 
 __all__ = [
-    "Sensitivities",
     "Weigh",
     "balanced",
     "check_call",
     "check_loss",
     "check_tokens",
+    "needs_loss",
     "sensitivities",
     "weigher",
 ]
 
-Sensitivities = Mapping[str, Mapping[str, np.ndarray]]
 Weigh = Callable[[Group, int, Batch], tuple[jax.Array | None, dict[str, float]]]
 
 _GRADIENTS = ("ratio", "ratio_floor")
+
+
+def needs_loss(config: BalanceConfig) -> bool:
+    """Whether tokens, where they are weighed, weigh by the gradient of a loss.
+
+    Args:
+      config: `BalanceConfig.reweight` decides.
+
+    Returns:
+      Whether they do.
+    """
+    return config.reweight in _GRADIENTS
 
 
 def check_loss(config: BalanceConfig, loss: Any) -> None:
@@ -48,7 +60,7 @@ def check_loss(config: BalanceConfig, loss: Any) -> None:
         ...
       TypeError: loss must be a function for reweight='ratio_floor', got None
     """
-    if config.reweight in _GRADIENTS and not callable(loss):
+    if needs_loss(config) and not callable(loss):
         raise TypeError(
             f"loss must be a function for reweight={config.reweight!r}, got {loss!r}"
         )
@@ -82,7 +94,7 @@ def balanced(
       ValueError: As `sensitivities` and `weigher`.
     """
     seen: Sensitivities | None = {}
-    if config.reweight in _GRADIENTS and any(groups for _, groups in stacks):
+    if needs_loss(config) and any(groups for _, groups in stacks):
         seen = None if store is None else store.sensitivities()
         if seen is None:
             assert loss is not None

@@ -1,6 +1,6 @@
 """An answer of a published model to one prompt: text and pictures in, text out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -33,10 +33,8 @@ class Answer(NamedTuple):
 
 def answer(
     model: Model,
-    prompt: "str | Sequence[int]",
-    pictures: Sequence[Any] = (),
+    inputs: Mapping[str, Any],
     *,
-    raw: bool = False,
     max_new_tokens: int = 64,
     temperature: float = 0.0,
     top_k: int | None = None,
@@ -46,12 +44,9 @@ def answer(
     """Generates the answer to one prompt, with packed weights where they stand.
 
     Args:
-      model: From `jeff.models.registry.load`, quantized or not.
-      prompt: Words, or tokens as they are (for checkpoints without a tokenizer).
-      pictures: Pictures before the words, for vision-language models; anything that
-        `jeff.models.pictures.to_rgb` takes.
-      raw: Continue the words themselves instead of answering them in the model's chat
-        template.
+      model: From `jeff.models.registry.load`, quantized or not. Layers that are listed
+        are stacked here, and are then in memory twice: load with ``stacked=True``.
+      inputs: The prompt, from `prompt_inputs`.
       max_new_tokens: The most tokens to generate.
       temperature: Divides the scores before a draw; 0 takes the likeliest token.
       top_k: Draw from that many likeliest tokens only.
@@ -63,11 +58,8 @@ def answer(
 
     Raises:
       TypeError: As `jeff.models.generation.generate`.
-      ValueError: Likewise; or if words are given and the model has no tokenizer, the
-        prompt is empty or has unknown tokens, or pictures are given to a text model,
-        with tokens or with `raw`.
+      ValueError: Likewise.
     """
-    inputs = prompt_inputs(model, prompt, pictures, raw=raw)
     rules = model_rules(model)
     params = {**model.params, "decoder": _stacked(model.params["decoder"])}
     sequence = jax.jit(program.rewrite(model.embed, *rules))(params, inputs)
@@ -120,15 +112,20 @@ def prompt_inputs(
 
     Args:
       model: The model.
-      prompt: As for `answer`.
-      pictures: As for `answer`.
-      raw: As for `answer`.
+      prompt: Words, or tokens as they are (for checkpoints without a tokenizer).
+      pictures: Pictures before the words, for vision-language models; anything that
+        `jeff.models.pictures.to_rgb` takes.
+      raw: Continue the words themselves instead of answering them in the model's chat
+        template.
 
     Returns:
       What ``model.embed`` and ``model.apply`` take.
 
     Raises:
-      ValueError: As `answer`.
+      TypeError: If something is no picture.
+      ValueError: If words are given and the model has no tokenizer, the prompt is
+        empty, has unknown tokens or is no text, or pictures are given to a text model,
+        with tokens or with `raw`.
     """
     module = architecture(model.architecture)
     sees = hasattr(module, "read_processor")
@@ -140,6 +137,13 @@ def prompt_inputs(
         return _of_tokens(model, module, list(prompt))
     if not prompt.strip():
         raise ValueError("the prompt is empty")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            "the prompt is no text: it has a lone surrogate, "
+            f"{prompt[error.start]!r}, at character {error.start}; is it in UTF-8?"
+        ) from None
     if model.tokenizer is None:
         why = "; ".join(model.notes)
         raise ValueError(

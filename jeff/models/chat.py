@@ -193,7 +193,7 @@ def _understood(form: ChatFormat) -> tuple[bool, bool]:
 def _run(form: ChatFormat, messages: list[Any], generate: bool) -> str:
     try:
         return compile_template(form.template).render(
-            **dict(form.variables),
+            **{"tools": None, "documents": None, **dict(form.variables)},
             messages=messages,
             add_generation_prompt=generate,
             image_text=form.image_text,

@@ -1,13 +1,23 @@
 """Chats as padded tokens: image tokens expanded, answers labelled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jeff.models.chat import Chat, ChatFormat, end_of_answer, render
 
-__all__ = ["IGNORED", "Padded", "Prepared", "expand", "pad", "tokenize"]
+__all__ = [
+    "IGNORED",
+    "Padded",
+    "Prepared",
+    "check_request",
+    "check_tokens",
+    "expand",
+    "masks",
+    "pad",
+    "tokenize",
+]
 
 IGNORED = -100
 """The label of a token that is no answer."""
@@ -165,3 +175,104 @@ def pad(
         batch.valid[i, start : start + size] = True
         batch.labels[i, start + len(prompt) : start + size] = answer
     return batch
+
+
+def check_request(chats: Sequence[Chat], answers: Sequence[str] | None) -> None:
+    """Refuses what is no batch of chats, or has not one answer for each.
+
+    Args:
+      chats: The samples.
+      answers: One per chat, or ``None``.
+
+    Raises:
+      TypeError: If `chats` is one chat.
+      ValueError: If there is no chat, or not as many answers as chats.
+
+    Examples:
+      >>> check_request([[{"role": "user", "content": "a"}]], [])
+      Traceback (most recent call last):
+        ...
+      ValueError: 1 chats need as many answers, got 0
+    """
+    if isinstance(chats, Mapping) or any(isinstance(c, Mapping) for c in chats):
+        raise TypeError("chats must be a list of chats, got a single one")
+    if not len(chats):
+        raise ValueError("the prompt is empty: there is no chat")
+    if answers is not None and len(answers) != len(chats):
+        raise ValueError(f"{len(chats)} chats need as many answers, got {len(answers)}")
+
+
+def check_tokens(tokens: Any, valid: Any, config: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens of a vision-language model as arrays, checked.
+
+    Args:
+      tokens: int ``[batch, slots]``.
+      valid: bool ``[batch, slots]``, false at padding.
+      config: The model, with ``decoder.vocabulary`` and ``video_token``.
+
+    Returns:
+      Both as NumPy arrays.
+
+    Raises:
+      TypeError: If `tokens` are no integers.
+      ValueError: If shapes differ, a row has no token, or a token is unknown or that
+        of a video.
+    """
+    tokens, valid = np.asarray(tokens), np.asarray(valid).astype(bool)
+    if tokens.dtype.kind not in "iu":
+        raise TypeError(f"tokens must be integers, got {tokens.dtype}")
+    if tokens.ndim != 2 or valid.shape != tokens.shape:
+        raise ValueError(
+            "tokens and valid must have one shape [batch, slots], "
+            f"got {tokens.shape} and {valid.shape}"
+        )
+    if not valid.any(axis=1).all() or not len(tokens):
+        row = int(np.argmin(valid.any(axis=1))) if len(tokens) else 0
+        raise ValueError(f"the prompt is empty: tokens[{row}] has no valid token")
+    used = tokens[valid]
+    if (used == config.video_token).any():
+        raise ValueError(
+            f"tokens hold video_token {config.video_token}: videos are not supported"
+        )
+    if used.min() < 0 or used.max() >= config.decoder.vocabulary:
+        raise ValueError(
+            f"tokens must be in [0, {config.decoder.vocabulary}), "
+            f"got {used.min()} to {used.max()}"
+        )
+    return tokens, valid
+
+
+def masks(inputs: Mapping[str, Any], labels: Any) -> dict[str, np.ndarray]:
+    """Which tokens are of which modality, for `jeff.mbq.Batch`.
+
+    A batch may be without pictures or without answers: what a whole calibration set
+    must have, `jeff.mbq` checks.
+
+    Args:
+      inputs: Of a vision-language model: ``valid`` bool ``[B, N]`` and, where there are
+        pictures, ``feature_index`` ``[B, N]`` or ``[B, N, ...]``, -1 for text.
+      labels: int ``[B, N]``, -100 outside of the answer.
+
+    Returns:
+      ``vision`` (image tokens) and ``language`` (answer tokens), bool ``[B, N]``;
+      padding and the question are in neither.
+
+    Raises:
+      ValueError: If an answer token is padding or an image token, or shapes differ.
+
+    Examples:
+      >>> inputs = {"valid": np.ones((1, 4), bool),
+      ...           "feature_index": np.array([[-1, 0, -1, -1]])}
+      >>> found = masks(inputs, np.array([[-100, -100, -100, 3]]))
+      >>> print(found["vision"], found["language"])
+      [[False  True False False]] [[False False False  True]]
+    """
+    labels, valid = np.asarray(labels), np.asarray(inputs["valid"])
+    if labels.shape != valid.shape:
+        raise ValueError(f"labels must have shape {valid.shape}, got {labels.shape}")
+    index = np.asarray(inputs.get("feature_index", np.full(valid.shape, -1)))
+    vision = index.reshape(*valid.shape, -1)[..., 0] >= 0
+    language = labels != IGNORED
+    if (language & (vision | ~valid)).any():
+        raise ValueError("labels must be -100 at image tokens and at padding")
+    return {"vision": vision, "language": language}

@@ -39,6 +39,7 @@ __all__ = [
     "init",
     "prefill",
     "stack_layers",
+    "stack_layers_in_place",
     "step",
     "text",
     "unstack_layers",
@@ -184,18 +185,58 @@ def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
     layers = params["layers"]
     if isinstance(layers, Mapping):
         return dict(params)
+    columns, structure = _columns(layers)
+    stacked = [jnp.stack(column) for column in columns]
+    return {**params, "layers": jax.tree.unflatten(structure, stacked)}
 
-    def kind(layer):
-        leaves, structure = jax.tree.flatten(layer)
+
+def stack_layers_in_place(params: dict[str, Any]) -> None:
+    """`stack_layers` for who needs the list no more: it is given up leaf by leaf.
+
+    Only one leaf of all layers is in memory twice at a time, unless something else
+    refers to the list.
+
+    Args:
+      params: Parameters with layers listed, or stacked already. ``layers`` is replaced,
+        and a list there is emptied.
+
+    Raises:
+      ValueError: As `stack_layers`; nothing is changed then.
+
+    Examples:
+      >>> params = {"layers": [{"mlp_norm": jnp.ones(4)}, {"mlp_norm": jnp.ones(4)}]}
+      >>> stack_layers_in_place(params)
+      >>> params["layers"]["mlp_norm"].shape
+      (2, 4)
+    """
+    layers = params["layers"]
+    if isinstance(layers, Mapping):
+        return
+    columns, structure = _columns(layers)
+    layers.clear()
+    stacked = []
+    while columns:
+        # The pieces go before the next stack is made, not when it is dispatched.
+        stacked.append(jax.block_until_ready(jnp.stack(columns.pop(0))))
+    params["layers"] = jax.tree.unflatten(structure, stacked)
+
+
+def _columns(layers: Any) -> tuple[list[list[Any]], Any]:
+    """Each leaf of all layers, and the structure of a layer; all must be alike."""
+    flat = [jax.tree.flatten(layer) for layer in layers]
+
+    def kind(i: int) -> Any:
+        leaves, structure = flat[i]
         return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
-    for i, layer in enumerate(layers):
-        if kind(layer) != kind(layers[0]):
+    for i in range(1, len(flat)):
+        if kind(i) != kind(0):
             raise ValueError(
                 f"layer {i} is not stored as layer 0 is: unequal layers cannot be "
                 "stacked"
             )
-    return {**params, "layers": jax.tree.map(lambda *a: jnp.stack(a), *layers)}
+    columns = zip(*(leaves for leaves, _ in flat), strict=True)
+    return [list(column) for column in columns], flat[0][1]
 
 
 def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jeff.models.decoder_config import DecoderConfig
+from jeff.models.json_fields import check_fields, section
 
 __all__ = ["decoder_config_from_json"]
 
@@ -25,6 +26,19 @@ _EXPECTED = {  # what the decoder computes, where a configuration speaks of it
     "use_mrope": False,
 }
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+_FIELDS = {
+    **dict.fromkeys((*_REQUIRED, *_EXPERTS), "an int"),
+    "head_dim": "an int",
+    "num_key_value_heads": "an int",
+    "max_window_layers": "an int",
+    "sliding_window": "an int",
+    "rms_norm_eps": "a number",
+    "rope_theta": "a number",
+    "use_sliding_window": "a bool",
+    "tie_word_embeddings": "a bool",
+    "layer_types": "a list of strings",
+}
+_ROPE_FIELDS = {"rope_theta": "a number", "mrope_section": "a list of ints"}
 
 
 def decoder_config_from_json(
@@ -45,9 +59,10 @@ def decoder_config_from_json(
       The sizes; what is absent has the default of `transformers`.
 
     Raises:
-      ValueError: If a required field is absent (all are named), or the model needs what
-        is not computed here: other activations or biases, sliding windows, rotary
-        scaling, experts (all fields are named, with their values).
+      ValueError: If a required field is absent or a field of another type than it is
+        read as (all are named), or the model needs what is not computed here: other
+        activations or biases, sliding windows, rotary scaling, experts (all fields
+        are named, with their values).
 
     Examples:
       >>> sizes = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 64,
@@ -65,10 +80,12 @@ def decoder_config_from_json(
     missing = [name for name in _REQUIRED if config.get(name) is None]
     if missing:
         raise ValueError(f"config.json lacks {', '.join(missing)}")
-    rope = {
-        **(config.get("rope_scaling") or {}),
-        **(config.get("rope_parameters") or {}),
-    }
+    check_fields(config, _FIELDS)
+    rope: dict[str, Any] = {}
+    for name in ("rope_scaling", "rope_parameters"):
+        given = section(config, name)
+        check_fields(given, _ROPE_FIELDS, within=name)
+        rope |= given
     refused = [f"{name} = {value!r}" for name, value in _refused(config, rope)]
     if refused:
         raise ValueError(
@@ -77,7 +94,7 @@ def decoder_config_from_json(
     heads, width = config["num_attention_heads"], config["hidden_size"]
     head_dim = config.get("head_dim")
     if head_dim is None:
-        if not isinstance(heads, int) or heads < 1 or width % heads:
+        if heads < 1 or width % heads:
             raise ValueError(
                 f"config.json lacks head_dim, and num_attention_heads {heads!r} does "
                 f"not divide hidden_size {width!r}"
@@ -92,7 +109,7 @@ def decoder_config_from_json(
         kv_heads=config.get("num_key_value_heads") or heads,
         head_dim=head_dim,
         hidden=config["intermediate_size"],
-        norm_eps=config.get("rms_norm_eps", 1e-6),
+        norm_eps=config.get("rms_norm_eps") or 1e-6,
         rope_base=rope.get("rope_theta") or config.get("rope_theta") or 10000.0,
         rope_sections=None if sections is None else tuple(sections),
         qkv_bias=qkv_bias,

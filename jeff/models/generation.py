@@ -16,7 +16,7 @@ from jeff.models import decoder
 from jeff.models.decoder_config import DecoderConfig, Sequence, check_sequence
 from jeff.models.sampling import sample
 
-__all__ = ["Generated", "generate"]
+__all__ = ["Generated", "check_settings", "generate"]
 
 
 class Generated(NamedTuple):
@@ -87,7 +87,16 @@ def generate(
       >>> out.tokens.shape, out.lengths.tolist()
       ((1, 4), [4])
     """
-    _check_settings(config, max_new_tokens, key, temperature, top_k, top_p, stop_tokens)
+    check_settings(
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        stop_tokens=stop_tokens,
+        vocabulary=config.vocabulary,
+    )
+    if temperature > 0 and key is None:
+        raise ValueError(f"temperature {temperature} needs a key to draw with")
     _check_prompt(sequence, config)
     rules = tuple(rules)
     scores, cache = _read(
@@ -113,6 +122,62 @@ def generate(
         rules=rules,
     )
     return generated
+
+
+def check_settings(
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    stop_tokens: SequenceOf[int] = (),
+    vocabulary: int | None = None,
+) -> None:
+    """Refuses settings of `generate` that are out of range or of no use.
+
+    Args:
+      max_new_tokens: As for `generate`.
+      temperature: As for `generate`.
+      top_k: As for `generate`.
+      top_p: As for `generate`.
+      stop_tokens: As for `generate`.
+      vocabulary: How many tokens there are; ``None`` where no model is read yet.
+
+    Raises:
+      ValueError: If a setting is out of range or of no use.
+      TypeError: If `max_new_tokens`, `top_k` or a stop token is no int.
+
+    Examples:
+      >>> check_settings(max_new_tokens=4, top_k=2)
+      Traceback (most recent call last):
+        ...
+      ValueError: top_k 2 needs a temperature above 0
+    """
+    if not _is_int(max_new_tokens):
+        raise TypeError(f"max_new_tokens must be an int, got {max_new_tokens!r}")
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature must be at least 0, got {temperature}")
+    for name, value in (("top_k", top_k), ("top_p", top_p)):
+        if value is not None and temperature == 0:
+            raise ValueError(f"{name} {value} needs a temperature above 0")
+    if top_k is not None:
+        if not _is_int(top_k):
+            raise TypeError(f"top_k must be an int, got {top_k!r}")
+        if not 1 <= top_k <= (math.inf if vocabulary is None else vocabulary):
+            known = "at least 1" if vocabulary is None else f"in [1, {vocabulary}]"
+            raise ValueError(f"top_k must be {known}, got {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be in (0, 1], got {top_p}")
+    for token in stop_tokens:
+        if not _is_int(token):
+            raise TypeError(f"stop_tokens must be ints, got {token!r}")
+        if token < 0 or vocabulary is not None and token >= vocabulary:
+            known = "" if vocabulary is None else f" of {vocabulary}"
+            raise ValueError(
+                f"stop_tokens must be in the vocabulary{known}, got {token}"
+            )
 
 
 @functools.partial(jax.jit, static_argnames=("config", "length", "dtype", "rules"))
@@ -168,35 +233,6 @@ def _write(
 
 def _is_stop(token: jax.Array, stops: jax.Array) -> jax.Array:
     return (token[:, None] == stops).any(-1)
-
-
-def _check_settings(config, count, key, temperature, top_k, top_p, stop_tokens) -> None:
-    if not _is_int(count):
-        raise TypeError(f"max_new_tokens must be an int, got {count!r}")
-    if count < 1:
-        raise ValueError(f"max_new_tokens must be at least 1, got {count}")
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature must be at least 0, got {temperature}")
-    if temperature > 0 and key is None:
-        raise ValueError(f"temperature {temperature} needs a key to draw with")
-    for name, value in (("top_k", top_k), ("top_p", top_p)):
-        if value is not None and temperature == 0:
-            raise ValueError(f"{name} {value} needs a temperature above 0")
-    if top_k is not None:
-        if not _is_int(top_k):
-            raise TypeError(f"top_k must be an int, got {top_k!r}")
-        if not 1 <= top_k <= config.vocabulary:
-            raise ValueError(f"top_k must be in [1, {config.vocabulary}], got {top_k}")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p must be in (0, 1], got {top_p}")
-    for token in stop_tokens:
-        if not _is_int(token):
-            raise TypeError(f"stop_tokens must be ints, got {token!r}")
-        if not 0 <= token < config.vocabulary:
-            raise ValueError(
-                f"stop_tokens must be in the vocabulary of {config.vocabulary}, "
-                f"got {token}"
-            )
 
 
 def _check_prompt(sequence: Sequence, config: DecoderConfig) -> None:

@@ -46,6 +46,7 @@ _KEYS = {  # our spelling of the key: that of config.json
     "attention.layer_norm_rms_epsilon": "rms_norm_eps",
     "rope.freq_base": "rope_theta",
     "expert_count": "num_experts",
+    "context_length": "max_position_embeddings",
 }
 
 
@@ -229,7 +230,10 @@ def _value(fields: Mapping[str, Any], key: str) -> Any:
 
 def _config(fields: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
     """The file's sizes in the spelling of ``config.json``."""
-    config: dict[str, Any] = {"model_type": "llama"}
+    config: dict[str, Any] = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+    }
     for key, name in _KEYS.items():
         value = _value(fields, f"llama.{key}")
         if isinstance(value, float):  # a float32 as its shortest decimal, such as 1e-05
@@ -254,8 +258,13 @@ def _config(fields: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
         config["rope_scaling"] = {"rope_type": scaling}
     if _value(fields, "llama.attention.sliding_window"):
         config["layer_types"] = ["sliding_attention"]
-    for word in ("bos", "eos"):
-        token = _value(fields, f"tokenizer.ggml.{word}_token_id")
-        if token is not None:
-            config[f"{word}_token_id"] = token
+    bos, eos, eot = (
+        _value(fields, f"tokenizer.ggml.{word}_token_id")
+        for word in ("bos", "eos", "eot")
+    )
+    stops = [t for t in dict.fromkeys((eos, eot)) if t is not None]
+    if bos is not None:
+        config["bos_token_id"] = bos
+    if stops:  # of a text, and of a turn of a chat
+        config["eos_token_id"] = stops if len(stops) > 1 else stops[0]
     return config

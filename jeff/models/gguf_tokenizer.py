@@ -3,11 +3,54 @@
 from collections.abc import Mapping
 from typing import Any
 
+from jeff.models.chat_format import CHATML, ChatFormat
 from jeff.models.gguf_file import require
 
-__all__ = ["gguf_tokenizer"]
+__all__ = ["gguf_chat_format", "gguf_tokenizer"]
 
 _CONTROL, _USER = 3, 4  # token types that are never merged from parts
+
+_SPECIAL = {  # key of the file: name in templates
+    "bos": "bos_token",
+    "eos": "eos_token",
+    "padding": "pad_token",
+    "unknown": "unk_token",
+}
+
+
+def gguf_chat_format(fields: Mapping[str, Any]) -> ChatFormat:
+    """How chats become text, from the keys of a GGUF file.
+
+    Args:
+      fields: As `read_gguf` gives them.
+
+    Returns:
+      The file's template, else ChatML, with the texts of its special tokens.
+
+    Raises:
+      ValueError: If the template is no Jinja program, or a special token is none of the
+        file's tokens.
+
+    Examples:
+      >>> gguf_chat_format({}).variables
+      ()
+    """
+    tokens = _value(fields, "tokenizer.ggml.tokens") or []
+    variables = {}
+    for key, name in _SPECIAL.items():
+        token = _value(fields, f"tokenizer.ggml.{key}_token_id")
+        if token is None or not tokens:
+            continue
+        if token >= len(tokens):
+            raise ValueError(
+                f"tokenizer.ggml.{key}_token_id is {token}, there are {len(tokens)} "
+                "tokens"
+            )
+        variables[name] = tokens[token]
+    return ChatFormat(
+        template=_value(fields, "tokenizer.chat_template") or CHATML,
+        variables=tuple(sorted(variables.items())),
+    )
 
 
 def gguf_tokenizer(fields: Mapping[str, Any]) -> Any:
@@ -28,8 +71,7 @@ def gguf_tokenizer(fields: Mapping[str, Any]) -> Any:
     tokenizers = require("tokenizers")
 
     def value(key: str) -> Any:
-        key = f"tokenizer.ggml.{key}"
-        return fields[key].contents() if key in fields else None
+        return _value(fields, f"tokenizer.ggml.{key}")
 
     tokens, merges = value("tokens"), value("merges")
     if value("model") != "gpt2" or tokens is None or merges is None:
@@ -64,3 +106,7 @@ def gguf_tokenizer(fields: Mapping[str, Any]) -> Any:
     ):
         add([t for t, of in zip(tokens, types, strict=True) if of == kind])
     return tokenizer
+
+
+def _value(fields: Mapping[str, Any], key: str) -> Any:
+    return fields[key].contents() if key in fields else None

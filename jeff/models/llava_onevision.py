@@ -28,9 +28,10 @@ import jax.numpy as jnp
 from jeff import prng
 from jeff.models import decoder, siglip
 from jeff.models.block import linear
+from jeff.models.chat_tokens import masks
 from jeff.models.decoder_config import DecoderConfig
 from jeff.models.llava_onevision_config import PINPOINTS, Config, config_from_json
-from jeff.models.llava_onevision_layout import layout, masks, model_inputs
+from jeff.models.llava_onevision_layout import layout, model_inputs
 from jeff.models.llava_onevision_pictures import (
     PictureConfig,
     picture_config_from_json,

@@ -7,6 +7,7 @@ from typing import Any
 
 from jeff.models.decoder_config import DecoderConfig
 from jeff.models.decoder_json import decoder_config_from_json
+from jeff.models.json_fields import check_fields, section
 from jeff.models.siglip_config import SiglipConfig
 
 __all__ = ["PINPOINTS", "Config", "config_from_json"]
@@ -15,6 +16,29 @@ PINPOINTS = tuple(
     (384 * rows, 384 * cols) for rows in range(1, 7) for cols in range(1, 7)
 )
 """Sizes (height, width) that the published models' pictures are fitted into."""
+
+_FIELDS = {
+    "image_grid_pinpoints": "a list of pairs of ints",
+    "vision_feature_layer": "an int or a list of ints",
+    "multimodal_projector_bias": "a bool",
+    "tie_word_embeddings": "a bool",
+    **dict.fromkeys(("image_token_index", "image_token_id"), "an int"),
+    **dict.fromkeys(("video_token_index", "video_token_id"), "an int"),
+}
+_SIZES = {
+    "hidden_size": 1152,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 16,
+    "intermediate_size": 4304,
+    "image_size": 384,
+    "patch_size": 14,
+}
+"""Of the published tower. The default of a tower that is described only in part would
+be another one in `transformers`, so that all of them or none must be given."""
+_TOWER = {
+    **dict.fromkeys((*_SIZES, "num_channels"), "an int"),
+    "layer_norm_eps": "a number",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,11 +111,13 @@ def config_from_json(config: Mapping[str, Any]) -> Config:
       config: Its content.
 
     Returns:
-      The sizes; what is absent has the default of `transformers`.
+      The sizes. An absent or empty ``vision_config`` stands for the published tower, as
+      in `transformers`; one with any field must have all sizes.
 
     Raises:
       ValueError: If the model, its tower or its decoder is of another type, a required
-        size is absent, or it asks for what is not computed here; the field is named.
+        size is absent, a field is of another type than it is read as, or it asks for
+        what is not computed here; the field is named.
 
     Examples:
       The published 7B model:
@@ -105,7 +131,12 @@ def config_from_json(config: Mapping[str, Any]) -> Config:
       >>> config.vision.patches, config.decoder.head_dim, len(config.pinpoints)
       (729, 128, 36)
     """
-    text, tower = config.get("text_config") or {}, config.get("vision_config") or {}
+    check_fields(config, _FIELDS)
+    text, tower = section(config, "text_config"), section(config, "vision_config")
+    check_fields(tower, _TOWER, within="vision_config")
+    missing = [name for name in _SIZES if tower and tower.get(name) is None]
+    if missing:
+        raise ValueError(f"vision_config in config.json lacks {', '.join(missing)}")
     aspect = config.get("vision_aspect_ratio", "anyres_max_9")
     match = re.fullmatch(r"anyres_max_(\d+)", str(aspect))
     select = config.get("vision_feature_select_strategy", "full")
@@ -133,22 +164,23 @@ def config_from_json(config: Mapping[str, Any]) -> Config:
             "vision_feature_select_strategy must be 'full' or 'default', "
             f"got {select!r}"
         )
+    sizes = {**_SIZES, **tower}
     layers = config.get("vision_feature_layer", -1)
     pinpoints = config.get("image_grid_pinpoints") or PINPOINTS
     tied = config.get("tie_word_embeddings") or text.get("tie_word_embeddings", False)
     return Config(
         decoder=decoder_config_from_json(text, qkv_bias=True, tied=bool(tied)),
         vision=SiglipConfig(
-            width=tower.get("hidden_size", 1152),
-            layers=tower.get("num_hidden_layers", 26),
-            heads=tower.get("num_attention_heads", 16),
-            hidden=tower.get("intermediate_size", 4304),
-            image_size=tower.get("image_size", 384),
-            patch_size=tower.get("patch_size", 14),
-            channels=tower.get("num_channels", 3),
-            norm_eps=tower.get("layer_norm_eps", 1e-6),
+            width=sizes["hidden_size"],
+            layers=sizes["num_hidden_layers"],
+            heads=sizes["num_attention_heads"],
+            hidden=sizes["intermediate_size"],
+            image_size=sizes["image_size"],
+            patch_size=sizes["patch_size"],
+            channels=tower.get("num_channels") or 3,
+            norm_eps=tower.get("layer_norm_eps") or 1e-6,
         ),
-        pinpoints=tuple((int(height), int(width)) for height, width in pinpoints),
+        pinpoints=tuple((height, width) for height, width in pinpoints),
         image_token=_token(config, "image_token", 151646),
         video_token=_token(config, "video_token", 151647),
         feature_layers=(layers,) if isinstance(layers, int) else tuple(layers),

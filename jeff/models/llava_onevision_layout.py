@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from jeff.models.chat_tokens import check_tokens
 from jeff.models.llava_onevision_config import Config
 from jeff.models.llava_onevision_tiles import picture_rows, tile_count
 
-__all__ = ["layout", "masks", "model_inputs", "with_tiles"]
+__all__ = ["layout", "model_inputs", "with_tiles"]
 
 Sizes = Sequence[Sequence[tuple[int, int]]]
 
@@ -42,7 +43,7 @@ def layout(
         a sample has more or fewer image tokens than its pictures have features, or
         more tiles than `tiles`.
     """
-    tokens, valid = _checked(tokens, valid, config)
+    tokens, valid = check_tokens(tokens, valid, config)
     if len(sizes) != len(tokens):
         raise ValueError(
             f"sizes must have an entry for each of {len(tokens)} samples, "
@@ -150,64 +151,3 @@ def model_inputs(
     """
     arrays = layout(tokens, valid, sizes, config=config, tiles=tiles)
     return with_tiles(arrays, pixels, sizes, config=config)
-
-
-def masks(inputs: Mapping[str, Any], labels: Any) -> dict[str, np.ndarray]:
-    """Which tokens are of which modality, for `jeff.mbq.Batch`.
-
-    Args:
-      inputs: From `model_inputs`.
-      labels: int ``[B, N]``, -100 outside of the answer.
-
-    Returns:
-      ``vision`` (image tokens) and ``language`` (answer tokens), bool ``[B, N]``;
-      padding and the question are in neither.
-
-    Raises:
-      ValueError: If there is no image token or no answer token in the batch, an answer
-        token is padding or an image token, or shapes differ.
-
-    Examples:
-      >>> index = np.full((1, 4, 4), -1)
-      >>> index[0, 1] = [0, 0, 0, 0]
-      >>> inputs = {"valid": np.ones((1, 4), bool), "feature_index": index}
-      >>> found = masks(inputs, np.array([[-100, -100, -100, 3]]))
-      >>> print(found["vision"], found["language"])
-      [[False  True False False]] [[False False False  True]]
-    """
-    labels, valid = np.asarray(labels), np.asarray(inputs["valid"])
-    if labels.shape != valid.shape:
-        raise ValueError(f"labels must have shape {valid.shape}, got {labels.shape}")
-    if "feature_index" not in inputs:
-        raise ValueError("the calibration data has no image token")
-    vision, language = np.asarray(inputs["feature_index"])[..., 0] >= 0, labels != -100
-    if not language.any():
-        raise ValueError("the calibration data has no answer token: labels are -100")
-    if (language & (vision | ~valid)).any():
-        raise ValueError("labels must be -100 at image tokens and at padding")
-    return {"vision": vision, "language": language}
-
-
-def _checked(tokens: Any, valid: Any, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    tokens, valid = np.asarray(tokens), np.asarray(valid).astype(bool)
-    if tokens.dtype.kind not in "iu":
-        raise TypeError(f"tokens must be integers, got {tokens.dtype}")
-    if tokens.ndim != 2 or valid.shape != tokens.shape:
-        raise ValueError(
-            "tokens and valid must have one shape [batch, slots], "
-            f"got {tokens.shape} and {valid.shape}"
-        )
-    for i, row in enumerate(valid):
-        if not row.any():
-            raise ValueError(f"the prompt is empty: tokens[{i}] has no valid token")
-    used = tokens[valid]
-    if (used == config.video_token).any():
-        raise ValueError(
-            f"tokens hold video_token {config.video_token}: videos are not supported"
-        )
-    if used.size and (used.min() < 0 or used.max() >= config.decoder.vocabulary):
-        raise ValueError(
-            f"tokens must be in [0, {config.decoder.vocabulary}), "
-            f"got {used.min()} to {used.max()}"
-        )
-    return tokens, valid

@@ -9,7 +9,16 @@ import numpy as np
 
 from jeff.models.llava_onevision_config import Config
 from jeff.models.llava_onevision_tiles import best_pinpoint
-from jeff.models.pictures import normalise, pad_to, pad_to_square, resize, to_rgb
+from jeff.models.pictures import (
+    CLIP_MEAN,
+    CLIP_STD,
+    check_colours,
+    normalise,
+    pad_to,
+    pad_to_square,
+    resize,
+    to_rgb,
+)
 
 __all__ = ["PictureConfig", "picture_config_from_json", "picture_tiles"]
 
@@ -37,19 +46,16 @@ class PictureConfig:
       ValueError: std must be positive, got (0.5, 0.5, 0.0)
     """
 
-    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
-    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+    mean: tuple[float, ...] = CLIP_MEAN
+    std: tuple[float, ...] = CLIP_STD
     rescale: float = 1 / 255
     resample: int = 3
 
     def __post_init__(self) -> None:
         """Checks the colours."""
-        for name in ("mean", "std"):
-            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
-            if len(getattr(self, name)) != 3:
-                raise ValueError(f"{name} must have 3 numbers: {getattr(self, name)}")
-        if min(self.std) <= 0:
-            raise ValueError(f"std must be positive, got {self.std}")
+        mean, std = check_colours(self.mean, self.std)
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "std", std)
 
 
 def picture_config_from_json(

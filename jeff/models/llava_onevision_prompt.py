@@ -2,11 +2,9 @@
 
 import dataclasses
 import os
-import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from jeff.io.checkpoint import read_json
 from jeff.models import chat_tokens
 from jeff.models.chat import Chat, ChatFormat, chat_format, pictures_in
 from jeff.models.chat_tokens import Prepared
@@ -18,7 +16,7 @@ from jeff.models.llava_onevision_pictures import (
     picture_tiles,
 )
 from jeff.models.llava_onevision_tiles import picture_rows
-from jeff.models.pictures import to_rgb
+from jeff.models.pictures import read_preprocessor_json, to_rgb
 
 __all__ = ["IMAGE_TEXT", "Processor", "prepare", "read_processor"]
 
@@ -60,11 +58,7 @@ def read_processor(
     Raises:
       ValueError: If a file is broken or asks for what is not supported.
     """
-    settings: dict[str, Any] = {}
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        file = pathlib.Path(folder) / name
-        if not settings and file.exists():
-            settings = read_json(file)
+    settings = read_preprocessor_json(folder)
     return Processor(
         config=config,
         tokenizer=tokenizer,
@@ -105,12 +99,7 @@ def prepare(
         not as many answers as chats, or a batch does not fit into `length` or `tiles`;
         the sample is named.
     """
-    if isinstance(chats, Mapping) or any(isinstance(c, Mapping) for c in chats):
-        raise TypeError("chats must be a list of chats, got a single one")
-    if not len(chats):
-        raise ValueError("the prompt is empty: there is no chat")
-    if answers is not None and len(answers) != len(chats):
-        raise ValueError(f"{len(chats)} chats need as many answers, got {len(answers)}")
+    chat_tokens.check_request(chats, answers)
     config = processor.config
     rows, pictures, sizes = [], [], []
     for i, chat in enumerate(chats):

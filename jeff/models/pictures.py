@@ -5,12 +5,33 @@ so that pixel values come out equal to the bit.
 """
 
 import os
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["normalise", "pad_to", "pad_to_square", "read_picture", "resize", "to_rgb"]
+from jeff.io.checkpoint import read_json
+from jeff.models.json_fields import check_fields
+
+__all__ = [
+    "CLIP_MEAN",
+    "CLIP_STD",
+    "check_colours",
+    "normalise",
+    "pad_to",
+    "pad_to_square",
+    "read_picture",
+    "read_preprocessor_json",
+    "resize",
+    "to_rgb",
+]
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+"""Mean of red, green and blue in [0, 1] that CLIP's processor and its heirs have."""
+
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Their standard deviations."""
 
 RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """Filters by the numbers that configuration files give them."""
@@ -26,7 +47,8 @@ def read_picture(path: str | os.PathLike[str]) -> Any:
       A `PIL.Image.Image` in RGB.
 
     Raises:
-      ValueError: If the file is no picture, broken or absent; it is named.
+      ValueError: If the file is no picture, broken or absent, or as `to_rgb`; it is
+        named.
 
     Examples:
       >>> read_picture("README.md")
@@ -41,7 +63,7 @@ def read_picture(path: str | os.PathLike[str]) -> Any:
             return to_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         why = "no format Pillow knows"
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         why = getattr(error, "strerror", None) or str(error)
     raise ValueError(f"cannot read a picture from {os.fspath(path)!r}: {why}")
 
@@ -50,16 +72,17 @@ def to_rgb(picture: Any) -> Any:
     """Any picture as RGB with 8 bits a channel.
 
     Args:
-      picture: `PIL.Image.Image` of any mode, or uint8 ``[height, width]``,
-        ``[height, width, 3]`` or ``[height, width, 4]``. What is transparent is laid
-        on white.
+      picture: `PIL.Image.Image`, or uint8 ``[height, width]``, ``[height, width, 3]``
+        or ``[height, width, 4]``. Grays of 16 bits are scaled to 8. What is
+        transparent is laid on white.
 
     Returns:
       A `PIL.Image.Image` in RGB.
 
     Raises:
       TypeError: If it is neither.
-      ValueError: If it has no pixels.
+      ValueError: If it has no pixels, or its pixels are of 32 bits (modes I and F),
+        which have no agreed white.
 
     Examples:
       >>> to_rgb(np.full((2, 3), 7, np.uint8)).getpixel((2, 1))
@@ -86,6 +109,12 @@ def to_rgb(picture: Any) -> Any:
         raise ValueError(f"the picture has 0 pixels: {height} high, {width} wide")
     if not isinstance(picture, Image.Image):
         picture = Image.fromarray(np.asarray(picture))
+    if picture.mode in ("I", "F"):
+        raise ValueError(
+            f"the picture has mode {picture.mode}, pixels of 32 bits; scale it to 8"
+        )
+    if picture.mode.startswith("I;16"):
+        picture = _eight_bits(picture)
     if "A" in picture.getbands() or picture.info.get("transparency") is not None:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
@@ -156,6 +185,60 @@ def pad_to(picture: Any, height: int, width: int) -> Any:
     return _on_canvas(picture, height, width, at, (0, 0, 0))
 
 
+def check_colours(
+    mean: Sequence[float], std: Sequence[float]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Means and standard deviations of the three colours, as floats.
+
+    Args:
+      mean: Of red, green and blue.
+      std: Likewise.
+
+    Returns:
+      Both.
+
+    Raises:
+      ValueError: If there are not three numbers each, or a deviation is not positive.
+
+    Examples:
+      >>> check_colours([0, 0, 0], [1, 1, 1])
+      ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    """
+    checked = []
+    for name, given in (("mean", mean), ("std", std)):
+        check_fields({name: given}, {name: "a list of numbers"})
+        if len(given) != 3:
+            raise ValueError(f"{name} must have 3 numbers: {tuple(given)}")
+        checked.append(tuple(map(float, given)))
+    if not min(checked[1]) > 0:
+        raise ValueError(f"std must be positive, got {checked[1]}")
+    return checked[0], checked[1]
+
+
+def read_preprocessor_json(folder: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """How a checkpoint wants its pictures.
+
+    Args:
+      folder: Holds ``preprocessor_config.json`` or, as of today's `transformers`,
+        ``processor_config.json``; the first that is there and not empty is read.
+
+    Returns:
+      Its content; empty if there is neither.
+
+    Raises:
+      ValueError: If the file is broken.
+
+    Examples:
+      >>> read_preprocessor_json("docs")
+      {}
+    """
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        file = pathlib.Path(folder) / name
+        if file.exists() and (settings := read_json(file)):
+            return settings
+    return {}
+
+
 def normalise(
     picture: Any,
     *,
@@ -182,6 +265,18 @@ def normalise(
     pixels = (np.asarray(picture).astype(np.float64) * rescale).astype(np.float32)
     pixels = (pixels - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _eight_bits(picture: Any) -> Any:
+    """A picture of 16-bit grays with 8 bits; its transparent gray becomes white."""
+    from PIL import Image
+
+    wide = np.asarray(picture).astype(np.uint32)
+    gray = ((wide + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
+    clear = picture.info.get("transparency")
+    if clear is not None:
+        gray[wide == clear] = 255
+    return Image.fromarray(gray)
 
 
 def _is_picture(shape: tuple[int, ...]) -> bool:

@@ -26,10 +26,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jeff import prng
 from jeff.models import decoder, qwen2_vl_vision
+from jeff.models.chat_tokens import masks
 from jeff.models.qwen2_vl_config import Config, VisionConfig, config_from_json
 from jeff.models.qwen2_vl_grids import check_grids, patch_layout
 from jeff.models.qwen2_vl_layout import layout, model_inputs, rope_positions
@@ -203,6 +203,7 @@ def apply(
       ValueError: As `embed`.
 
     Examples:
+      >>> import numpy as np
       >>> text = decoder.DecoderConfig(vocabulary=9, width=8, layers=1, heads=2,
       ...                              kv_heads=1, head_dim=8, hidden=8,
       ...                              rope_sections=(2, 1, 1))
@@ -217,34 +218,3 @@ def apply(
     """
     sequence = embed(params, inputs, config=config)
     return decoder.apply(params["decoder"], sequence, config=config.decoder)
-
-
-def masks(inputs: Mapping[str, Any], labels: Any) -> dict[str, np.ndarray]:
-    """Which tokens are of which modality, for `jeff.mbq.Batch`.
-
-    Args:
-      inputs: From `model_inputs`.
-      labels: int ``[B, N]``, -100 outside of the answer.
-
-    Returns:
-      ``vision`` (image tokens) and ``language`` (answer tokens), bool ``[B, N]``;
-      padding and the question are in neither.
-
-    Raises:
-      ValueError: If an answer token is padding or an image token, or shapes differ.
-
-    Examples:
-      >>> inputs = {"tokens": np.array([[1, 7, 2, 3]]), "valid": np.ones((1, 4), bool),
-      ...           "feature_index": np.array([[-1, 0, -1, -1]])}
-      >>> found = masks(inputs, np.array([[-100, -100, -100, 3]]))
-      >>> print(found["vision"], found["language"])
-      [[False  True False False]] [[False False False  True]]
-    """
-    labels, valid = np.asarray(labels), np.asarray(inputs["valid"])
-    if labels.shape != valid.shape:
-        raise ValueError(f"labels must have shape {valid.shape}, got {labels.shape}")
-    index = np.asarray(inputs.get("feature_index", np.full(valid.shape, -1)))
-    vision, language = index >= 0, labels != -100
-    if (language & (vision | ~valid)).any():
-        raise ValueError("labels must be -100 at image tokens and at padding")
-    return {"vision": vision, "language": language}

@@ -7,8 +7,22 @@ from typing import Any
 
 from jeff.models.decoder_config import DecoderConfig
 from jeff.models.decoder_json import decoder_config_from_json
+from jeff.models.json_fields import check_fields, section
 
 __all__ = ["Config", "VisionConfig", "config_from_json"]
+
+_FIELDS = {
+    "tie_word_embeddings": "a bool",
+    "image_token_id": "an int",
+    "video_token_id": "an int",
+}
+_REQUIRED = ("depth", "embed_dim", "num_heads", "hidden_size")
+_TOWER = {
+    **dict.fromkeys(_REQUIRED, "an int"),
+    **dict.fromkeys(("in_channels", "in_chans", "patch_size"), "an int"),
+    **dict.fromkeys(("temporal_patch_size", "spatial_merge_size"), "an int"),
+    "mlp_ratio": "a number",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,8 +140,9 @@ def config_from_json(config: Mapping[str, Any]) -> Config:
 
     Raises:
       ValueError: If it is of another model type, a required size is absent (all of the
-        tower or all of the text are named), or it asks for something else than the
-        published architecture: another activation, sliding windows, rotary scaling.
+        tower or all of the text are named), a field is of another type than it is
+        read as, or it asks for something else than the published architecture:
+        another activation, sliding windows, rotary scaling.
 
     Examples:
       The published 2B model:
@@ -147,11 +162,12 @@ def config_from_json(config: Mapping[str, Any]) -> Config:
         raise ValueError(
             f"model_type must be 'qwen2_vl', got {config.get('model_type')!r}"
         )
-    text = dict(config.get("text_config") or config)
-    vision = config.get("vision_config") or {}
+    check_fields(config, _FIELDS)
+    text = dict(section(config, "text_config") or config)
+    vision = section(config, "vision_config")
     _check_vision(vision)
     text = {"rms_norm_eps": 1e-5, "rope_theta": 1e6, **text}
-    rope = {**(text.get("rope_scaling") or {}), **(text.get("rope_parameters") or {})}
+    rope = {**section(text, "rope_scaling"), **section(text, "rope_parameters")}
     text["rope_parameters"] = {"mrope_section": (16, 24, 24), **rope}
     tied = config.get("tie_word_embeddings") or text.get("tie_word_embeddings")
     decoder = decoder_config_from_json(text, qkv_bias=True, tied=bool(tied))
@@ -170,22 +186,26 @@ def config_from_json(config: Mapping[str, Any]) -> Config:
     tokens = {
         name: config[f"{name}_id"]
         for name in ("image_token", "video_token")
-        if f"{name}_id" in config
+        if config.get(f"{name}_id") is not None
     }
     return Config(decoder=decoder, vision=tower, **tokens)
 
 
 def _check_vision(vision: Mapping[str, Any]) -> None:
     """Refuses a tower that is not described, or not the published one."""
-    required = ("depth", "embed_dim", "num_heads", "hidden_size")
-    missing = [name for name in required if vision.get(name) is None]
+    missing = [name for name in _REQUIRED if vision.get(name) is None]
     if missing:
         raise ValueError(f"vision_config in config.json lacks {', '.join(missing)}")
+    check_fields(vision, _TOWER, within="vision_config")
+    rope = section(vision, "rope_parameters", within="vision_config")
+    check_fields(
+        rope, {"rope_theta": "a number"}, within="vision_config.rope_parameters"
+    )
     activation = vision.get("hidden_act", "quick_gelu")
     if activation != "quick_gelu":
         raise ValueError(
             f"vision_config.hidden_act must be 'quick_gelu', got {activation!r}"
         )
-    kind = (vision.get("rope_parameters") or {}).get("rope_type", "axial")
+    kind = rope.get("rope_type", "axial")
     if kind not in ("axial", "default"):
         raise ValueError(f"vision_config rope_type must be 'axial', got {kind!r}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jeff.models.chat_tokens import check_tokens
 from jeff.models.qwen2_vl_config import Config
 from jeff.models.qwen2_vl_grids import check_grids, patch_layout
 
@@ -60,7 +61,7 @@ def rope_positions(
     References:
       Wang et al., Qwen2-VL, arXiv 2409.12191, section 2.1, figure 3.
     """
-    tokens, valid = _check_tokens(tokens, valid, config)
+    tokens, valid = check_tokens(tokens, valid, config)
     merge = config.vision.merge
     grids = check_grids(grids, merge=merge)
     _check_counts(tokens, valid, grids, config)
@@ -119,7 +120,7 @@ def layout(
       ValueError: As `rope_positions` and `patch_layout`.
     """
     merge = config.vision.merge
-    tokens, valid = _check_tokens(tokens, valid, config)
+    tokens, valid = check_tokens(tokens, valid, config)
     grids = check_grids(grids, merge=merge)
     arrays = {
         "tokens": tokens.astype(np.int32),
@@ -194,31 +195,6 @@ def with_patches(
     patches = np.zeros((len(segment), wanted[1]), np.float32)
     patches[: wanted[0]] = pixels.reshape(wanted)
     return {**arrays, "patches": patches}
-
-
-def _check_tokens(tokens, valid, config) -> tuple[np.ndarray, np.ndarray]:
-    tokens, valid = np.asarray(tokens), np.asarray(valid).astype(bool)
-    if tokens.dtype.kind not in "iu":
-        raise TypeError(f"tokens must be integers, got {tokens.dtype}")
-    if tokens.ndim != 2 or valid.shape != tokens.shape:
-        raise ValueError(
-            "tokens and valid must have one shape [batch, slots], "
-            f"got {tokens.shape} and {valid.shape}"
-        )
-    if not valid.any(axis=1).all() or not len(tokens):
-        row = int(np.argmin(valid.any(axis=1))) if len(tokens) else 0
-        raise ValueError(f"the prompt is empty: tokens[{row}] has no valid token")
-    used = tokens[valid]
-    if (used == config.video_token).any():
-        raise ValueError(
-            f"tokens hold video_token {config.video_token}: videos are not supported"
-        )
-    if used.min() < 0 or used.max() >= config.decoder.vocabulary:
-        raise ValueError(
-            f"tokens must be in [0, {config.decoder.vocabulary}), "
-            f"got {used.min()} to {used.max()}"
-        )
-    return tokens, valid
 
 
 def _check_counts(tokens, valid, grids, config) -> None:

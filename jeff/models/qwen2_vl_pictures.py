@@ -11,7 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from jeff.models.pictures import normalise, resize, to_rgb
+from jeff.models.pictures import (
+    CLIP_MEAN,
+    CLIP_STD,
+    check_colours,
+    normalise,
+    resize,
+    to_rgb,
+)
 
 __all__ = [
     "PictureConfig",
@@ -52,8 +59,8 @@ class PictureConfig:
     patch: int = 14
     frames: int = 2
     merge: int = 2
-    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
-    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+    mean: tuple[float, ...] = CLIP_MEAN
+    std: tuple[float, ...] = CLIP_STD
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -66,12 +73,9 @@ class PictureConfig:
                 f"max_pixels must be at least min_pixels {self.min_pixels} and a "
                 f"square of {self.factor} x {self.factor}, got {self.max_pixels}"
             )
-        for name in ("mean", "std"):
-            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
-            if len(getattr(self, name)) != 3:
-                raise ValueError(f"{name} must have 3 numbers: {getattr(self, name)}")
-        if min(self.std) <= 0:
-            raise ValueError(f"std must be positive, got {self.std}")
+        mean, std = check_colours(self.mean, self.std)
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "std", std)
 
     @property
     def factor(self) -> int:

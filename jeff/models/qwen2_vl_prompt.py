@@ -2,15 +2,13 @@
 
 import dataclasses
 import os
-import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from jeff.io.checkpoint import read_json
 from jeff.models import chat_tokens
 from jeff.models.chat import Chat, ChatFormat, chat_format, pictures_in
 from jeff.models.chat_tokens import Prepared
-from jeff.models.pictures import to_rgb
+from jeff.models.pictures import read_preprocessor_json, to_rgb
 from jeff.models.qwen2_vl_config import Config
 from jeff.models.qwen2_vl_layout import layout, with_patches
 from jeff.models.qwen2_vl_pictures import (
@@ -73,11 +71,7 @@ def read_processor(
     Raises:
       ValueError: If a file is broken or asks for what is not supported.
     """
-    settings: dict[str, Any] = {}
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        file = pathlib.Path(folder) / name
-        if not settings and file.exists():
-            settings = read_json(file)
+    settings = read_preprocessor_json(folder)
     return Processor(
         config=config,
         tokenizer=tokenizer,
@@ -118,12 +112,7 @@ def prepare(
         not as many answers as chats, or a batch does not fit into `length` or
         `patches`; the sample is named.
     """
-    if isinstance(chats, Mapping) or any(isinstance(c, Mapping) for c in chats):
-        raise TypeError("chats must be a list of chats, got a single one")
-    if answers is not None and len(answers) != len(chats):
-        raise ValueError(f"{len(chats)} chats need as many answers, got {len(answers)}")
-    if not len(chats):
-        raise ValueError("the prompt is empty: there is no chat")
+    chat_tokens.check_request(chats, answers)
     rows, pictures, grids = [], [], []
     for i, chat in enumerate(chats):
         answer = None if answers is None else answers[i]

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jeff import prng, tree
 from jeff.models.block import linear
 from jeff.models.layer_norm import layer_norm
 from jeff.models.qwen2_vl_config import VisionConfig
 from jeff.models.rotary import rotate
-from jeff.models.tensors import Tensor, params_like
+from jeff.models.tensors import Tensor
+from jeff.models.tower import linear_rows, norm_rows, random_params
 
 __all__ = ["encode", "init", "merge", "vision_tensors"]
 
@@ -137,16 +137,8 @@ def init(
       >>> projector["up"]["kernel"].shape, vision["patch_embed"].shape
       ((32, 32), (8, 3, 2, 14, 14))
     """
-
-    def draw(name: str, shape: tuple[int, ...]) -> jax.Array:
-        if name.endswith(("scale", "bias")):
-            return jnp.full(shape, float(name.endswith("scale")), dtype)
-        into = config.pixels if name.endswith("patch_embed") else shape[0]
-        noise = jax.random.normal(prng.named_key(key, name), shape, dtype)
-        return noise * jnp.asarray(into**-0.5, dtype)
-
-    shapes = params_like(vision_tensors(config))
-    params = tree.map_with_path(lambda name, leaf: draw(name, leaf.shape), shapes)
+    table, inputs = vision_tensors(config), {"patch_embed": config.pixels}
+    params = random_params(key, table, inputs=inputs, dtype=dtype)
     return params["vision"], params["projector"]
 
 
@@ -170,30 +162,16 @@ def vision_tensors(config: VisionConfig) -> tuple[Tensor, ...]:
     rows = [Tensor("vision.patch_embed", "visual.patch_embed.proj.weight", kernel)]
     for i in range(config.layers):
         at, named = f"vision.layers.{i}.", f"visual.blocks.{i}."
-        rows += _norm(at + "attention_norm", named + "norm1", width)
-        rows += _linear(at + "attention.qkv", named + "attn.qkv", width, 3 * width)
-        rows += _linear(at + "attention.output", named + "attn.proj", width, width)
-        rows += _norm(at + "mlp_norm", named + "norm2", width)
-        rows += _linear(at + "mlp.up", named + "mlp.fc1", width, config.hidden)
-        rows += _linear(at + "mlp.down", named + "mlp.fc2", config.hidden, width)
-    rows += _norm("projector.norm", "visual.merger.ln_q", width)
-    rows += _linear("projector.up", "visual.merger.mlp.0", square, square)
-    rows += _linear("projector.down", "visual.merger.mlp.2", square, config.out)
+        rows += norm_rows(at + "attention_norm", named + "norm1", width)
+        rows += linear_rows(at + "attention.qkv", named + "attn.qkv", width, 3 * width)
+        rows += linear_rows(at + "attention.output", named + "attn.proj", width, width)
+        rows += norm_rows(at + "mlp_norm", named + "norm2", width)
+        rows += linear_rows(at + "mlp.up", named + "mlp.fc1", width, config.hidden)
+        rows += linear_rows(at + "mlp.down", named + "mlp.fc2", config.hidden, width)
+    rows += norm_rows("projector.norm", "visual.merger.ln_q", width)
+    rows += linear_rows("projector.up", "visual.merger.mlp.0", square, square)
+    rows += linear_rows("projector.down", "visual.merger.mlp.2", square, config.out)
     return tuple(rows)
-
-
-def _norm(path: str, name: str, width: int) -> list[Tensor]:
-    return [
-        Tensor(f"{path}.scale", f"{name}.weight", (width,)),
-        Tensor(f"{path}.bias", f"{name}.bias", (width,)),
-    ]
-
-
-def _linear(path: str, name: str, into: int, out: int) -> list[Tensor]:
-    return [
-        Tensor(f"{path}.kernel", f"{name}.weight", (out, into), True),
-        Tensor(f"{path}.bias", f"{name}.bias", (out,)),
-    ]
 
 
 def _rotary(position: jax.Array, config: VisionConfig) -> tuple[jax.Array, jax.Array]:

@@ -1,5 +1,6 @@
 """Loading a published model from its folder, whatever its architecture."""
 
+import contextlib
 import dataclasses
 import importlib
 import os
@@ -12,11 +13,12 @@ import jax.numpy as jnp
 from jeff.io.checkpoint import CONFIG_FILE, read_checkpoint, read_json
 from jeff.io.quantized import read_quantized
 from jeff.models.chat_format import ChatFormat, chat_format
+from jeff.models.decoder import stack_layers_in_place
 from jeff.models.gguf_file import read_gguf, require
-from jeff.models.gguf_tokenizer import gguf_tokenizer
+from jeff.models.gguf_tokenizer import gguf_chat_format, gguf_tokenizer
 from jeff.models.tensors import renamed, to_params
 
-__all__ = ["ARCHITECTURES", "Model", "architecture", "load"]
+__all__ = ["ARCHITECTURES", "Model", "architecture", "load", "locate", "renamer"]
 
 ARCHITECTURES = {
     "llama": "jeff.models.llama",
@@ -88,11 +90,12 @@ def architecture(model_type: Any) -> Any:
     return importlib.import_module(ARCHITECTURES[model_type])
 
 
-def load(folder: str | os.PathLike[str], *, dtype: Any = jnp.float32) -> Model:
+def load(
+    folder: str | os.PathLike[str], *, dtype: Any = jnp.float32, stacked: bool = False
+) -> Model:
     """Reads a model: a Hugging Face folder, or a GGUF file of a Llama model.
 
-    Layers are listed; `jeff.models.decoder.stack_layers` makes programs of many layers
-    compile in a fraction of the time.
+    Programs of stacked layers compile in a fraction of the time that listed ones need.
 
     Args:
       folder: Holds ``config.json`` and safetensors files, dense or quantized (see
@@ -100,6 +103,8 @@ def load(folder: str | os.PathLike[str], *, dtype: Any = jnp.float32) -> Model:
         of such a file.
       dtype: Floating dtype of the parameters, and that packed weights decode to;
         ``None`` keeps what is stored.
+      stacked: Whether to stack the layers of the decoder, leaf by leaf, so that they
+        are never all in memory twice. Layers that are not stored alike stay listed.
 
     Returns:
       The model.
@@ -110,20 +115,68 @@ def load(folder: str | os.PathLike[str], *, dtype: Any = jnp.float32) -> Model:
         architecture is unknown or needs what is not computed here, or tensors are
         missing, unknown or misshapen (all are named).
     """
+    place = locate(folder)
+    model = (_from_folder if place.is_dir() else _from_gguf)(place, dtype)
+    if stacked:
+        with contextlib.suppress(ValueError):  # layers that are not stored alike
+            stack_layers_in_place(model.params["decoder"])
+    return model
+
+
+def locate(folder: str | os.PathLike[str]) -> pathlib.Path:
+    """What `load` reads: the folder itself, or the GGUF file.
+
+    Args:
+      folder: As for `load`.
+
+    Returns:
+      A folder with ``config.json``, or the path of a GGUF file.
+
+    Raises:
+      ValueError: If there is no folder, or neither or several files in it.
+
+    Examples:
+      >>> locate("model.gguf").name  # opened by `load`, which tells if it is not there
+      'model.gguf'
+    """
     place = pathlib.Path(folder)
     if place.suffix == ".gguf" and not place.is_dir():
-        return _from_gguf(place, dtype)
+        return place
     if not place.is_dir():
         raise ValueError(f"there is no folder {place}")
     if (place / CONFIG_FILE).is_file():
-        return _from_folder(place, dtype)
+        return place
     files = sorted(place.glob("*.gguf"))
     if len(files) != 1:
         names = ", ".join(f.name for f in files) or "none"
         raise ValueError(
             f"{place} must hold {CONFIG_FILE}, or one .gguf file; it has {names}"
         )
-    return _from_gguf(files[0], dtype)
+    return files[0]
+
+
+def renamer(architecture: Any, *, tied: bool) -> Callable[[str], str | None]:
+    """What the tensor of a name in a file is called in the architecture's table.
+
+    Args:
+      architecture: The module of the architecture.
+      tied: Whether the output matrix is that of the embedding; files may hold it all
+        the same, and it has no place then.
+
+    Returns:
+      ``rename(name)``: the name in the table, or ``None``.
+
+    Examples:
+      >>> rename = renamer(architecture("llama"), tied=True)
+      >>> rename("model.norm.weight"), rename("lm_head.weight")
+      ('model.norm.weight', None)
+    """
+
+    def rename(name: str) -> str | None:
+        drop = tied and name.endswith("lm_head.weight")
+        return None if drop else architecture.rename(name)
+
+    return rename
 
 
 def _from_folder(folder: pathlib.Path, dtype: Any) -> Model:
@@ -138,12 +191,18 @@ def _from_folder(folder: pathlib.Path, dtype: Any) -> Model:
         notes += checkpoint.notes
     else:
         checkpoint = read_checkpoint(folder)
+    generation = folder / "generation_config.json"
     return _model(
         str(kind),
         checkpoint.config,
         checkpoint.tensors,
         dtype,
         folder=folder,
+        stop_tokens=_stop_tokens(
+            *([read_json(generation)] if generation.is_file() else []),
+            checkpoint.config,
+            checkpoint.config.get("text_config") or {},
+        ),
         notes=notes,
         **rest,
     )
@@ -157,10 +216,6 @@ def _from_gguf(path: pathlib.Path, dtype: Any) -> Model:
         tokenizer = gguf_tokenizer(fields)
     except (ImportError, ValueError) as error:
         tokenizer, notes = None, (f"no tokenizer: {error}",)
-    template = fields.get("tokenizer.chat_template")
-    chat = (
-        ChatFormat() if template is None else ChatFormat(template=template.contents())
-    )
     return _model(
         "llama",
         config,
@@ -168,7 +223,8 @@ def _from_gguf(path: pathlib.Path, dtype: Any) -> Model:
         dtype,
         folder=path.parent,
         tokenizer=tokenizer,
-        chat=chat,
+        chat=gguf_chat_format(fields),
+        stop_tokens=_stop_tokens(config),  # what stands beside it may be another's
         notes=notes,
     )
 
@@ -182,13 +238,7 @@ def _model(
 ) -> Model:
     module = architecture(kind)
     config = module.config_from_json(given)
-    tied = config.decoder.tied
-
-    def rename(name: str) -> str | None:
-        # Files of tied models may hold the output matrix all the same.
-        drop = tied and name.endswith("lm_head.weight")
-        return None if drop else module.rename(name)
-
+    rename = renamer(module, tied=config.decoder.tied)
     params = to_params(
         module.tensor_table(config), renamed(tensors, rename), dtype=dtype
     )
@@ -205,7 +255,6 @@ def _model(
         params=params,
         apply=apply,
         embed=embed,
-        stop_tokens=_stop_tokens(rest["folder"], given),
         **rest,
     )
 
@@ -224,12 +273,8 @@ def _tokenizer(folder: pathlib.Path) -> tuple[Any, tuple[str, ...]]:
         raise ValueError(f"{file} is no tokenizer: {error}") from error
 
 
-def _stop_tokens(folder: pathlib.Path, config: Mapping[str, Any]) -> tuple[int, ...]:
-    """Stop tokens, by ``generation_config.json`` or else by the configuration."""
-    file = folder / "generation_config.json"
-    places = [config, config.get("text_config") or {}]
-    if file.is_file():
-        places.insert(0, read_json(file))
+def _stop_tokens(*places: Mapping[str, Any]) -> tuple[int, ...]:
+    """Stop tokens, by the first place that names one."""
     for place in places:
         stops = place.get("eos_token_id")
         if stops is not None:

@@ -24,11 +24,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jeff import prng, tree
 from jeff.models.block import attend, linear
 from jeff.models.layer_norm import layer_norm
 from jeff.models.siglip_config import SiglipConfig
-from jeff.models.tensors import Tensor, params_like
+from jeff.models.tensors import Tensor
+from jeff.models.tower import linear_rows, norm_rows, random_params
 
 __all__ = ["SiglipConfig", "hidden_states", "init", "siglip_tensors"]
 
@@ -117,17 +117,12 @@ def init(
       >>> params["layers"][1]["mlp"]["up"]["kernel"].shape
       (8, 16)
     """
-    pixels = config.channels * config.patch_size**2
-    inputs = {"patch.kernel": pixels, "position": config.width}
-
-    def draw(name: str, shape: tuple[int, ...]) -> jax.Array:
-        if name.endswith(("scale", "bias")):
-            return jnp.full(shape, float(name.endswith("scale")), dtype)
-        noise = jax.random.normal(prng.named_key(key, name), shape, dtype)
-        return noise * jnp.asarray(inputs.get(name, shape[0]) ** -0.5, dtype)
-
-    shapes = params_like(siglip_tensors(config))["vision"]
-    return tree.map_with_path(lambda name, leaf: draw(name, leaf.shape), shapes)
+    inputs = {
+        "patch.kernel": config.channels * config.patch_size**2,
+        "position": config.width,
+    }
+    table = siglip_tensors(config)
+    return random_params(key, table, inputs=inputs, dtype=dtype)["vision"]
 
 
 def siglip_tensors(
@@ -165,7 +160,7 @@ def siglip_tensors(
     ]
     for i in range(config.layers):
         at, named = f"vision.layers.{i}.", f"{prefix}encoder.layers.{i}."
-        rows += _norm(f"{at}attention_norm", f"{named}layer_norm1", width)
+        rows += norm_rows(f"{at}attention_norm", f"{named}layer_norm1", width)
         for path, name in (
             ("query", "q_proj"),
             ("key", "k_proj"),
@@ -173,26 +168,12 @@ def siglip_tensors(
             ("output", "out_proj"),
         ):
             name = f"{named}self_attn.{name}"
-            rows += _linear(f"{at}attention.{path}", name, width, width)
-        rows += _norm(f"{at}mlp_norm", f"{named}layer_norm2", width)
-        rows += _linear(f"{at}mlp.up", f"{named}mlp.fc1", width, hidden)
-        rows += _linear(f"{at}mlp.down", f"{named}mlp.fc2", hidden, width)
-    rows += _norm("vision.norm", f"{prefix}post_layernorm", width)
+            rows += linear_rows(f"{at}attention.{path}", name, width, width)
+        rows += norm_rows(f"{at}mlp_norm", f"{named}layer_norm2", width)
+        rows += linear_rows(f"{at}mlp.up", f"{named}mlp.fc1", width, hidden)
+        rows += linear_rows(f"{at}mlp.down", f"{named}mlp.fc2", hidden, width)
+    rows += norm_rows("vision.norm", f"{prefix}post_layernorm", width)
     return tuple(rows)
-
-
-def _norm(path: str, name: str, width: int) -> list[Tensor]:
-    return [
-        Tensor(f"{path}.scale", f"{name}.weight", (width,)),
-        Tensor(f"{path}.bias", f"{name}.bias", (width,)),
-    ]
-
-
-def _linear(path: str, name: str, into: int, out: int) -> list[Tensor]:
-    return [
-        Tensor(f"{path}.kernel", f"{name}.weight", (out, into), True),
-        Tensor(f"{path}.bias", f"{name}.bias", (out,)),
-    ]
 
 
 def _state(layer: int, config: SiglipConfig) -> int:

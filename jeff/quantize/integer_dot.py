@@ -98,11 +98,11 @@ def integer_dot(
         w = w.transpose((1, 0))
     if x.shape[-1:] != w.shape[:1]:
         raise ValueError(f"x of shape {x.shape} does not fit w of shape {w.shape}")
-    size, most = w.shape[0] // w.scale.shape[0], _longest(w, activation_bits)
-    if size > most:
+    size, longest = w.shape[0] // w.scale.shape[0], _longest(w, activation_bits)
+    if size > longest:
         raise ValueError(
             f"w of shape {w.shape} has groups of {size} weights, but 32-bit sums of "
-            f"{activation_bits}-bit times {w.bits}-bit codes hold {most}"
+            f"{activation_bits}-bit times {w.bits}-bit codes hold {longest}"
         )
     dtype = preferred_element_type
     if dtype is None:
@@ -126,8 +126,10 @@ def integer_dots(
     contracted over one axis), it does; other products with a `QTensor`, such as ragged
     ones, multiply rounded activations with the decoded weight, which is the same but
     for the rounding of sums. Look-ups and convolutions, which have no tokens, and
-    dense weights are left alone. Give it last: rules after it do not see the products
-    that it makes.
+    dense weights are left alone. So is a weight that is contracted over several axes
+    (heads and their channels, say) of which the last is no multiple of 32: its codes
+    cannot be seen as one axis while they are packed, so rules get it decoded. Give it
+    last: rules after it do not see the products that it makes.
 
     Args:
       activation_bits: Width of the activations' codes, 2 to 8.

@@ -92,16 +92,7 @@ class Golden:
             "loss": total_loss, "groups": self.groups, "where": None,
             "clip_where": None, "store": None, **options,
         }  # fmt: skip
-        call = begin(
-            method, mbq_toy.apply, self.params, [self.batch], config, **options
-        )
-        plain = method == "awq"
-        own = searched(
-            config,
-            "mse" if plain else config.loss,
-            (lambda *_: (None, {})) if plain else call.weigh,
-        )
-        found = {}
+        plain, found = method == "awq", {}
 
         def choose(search, group, block, weights, features):
             choice = own(search, group, block, weights, features)
@@ -110,7 +101,14 @@ class Golden:
             found[name] = choice.scale
             return choice._replace(scale=jnp.asarray(self.z[f"{prefix(name)}/scale"]))
 
-        done = balance(call.job, choose, call.seen, weigh_clip=call.weigh_clip)
+        args = method, mbq_toy.apply, self.params, [self.batch], config
+        with begin(*args, **options) as call:
+            own = searched(
+                config,
+                "mse" if plain else config.loss,
+                (lambda *_: (None, {})) if plain else call.weigh,
+            )
+            done = balance(call.job, choose, call.seen, weigh_clip=call.weigh_clip)
         return done, found
 
     def scaled_weight(self, tag, name):

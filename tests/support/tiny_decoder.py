@@ -82,4 +82,3 @@ prefill = jax.jit(decoder.prefill, static_argnames=("config", "length", "dtype")
 step = jax.jit(decoder.step, static_argnames="config")
 text = jax.jit(decoder.text)
 stack_layers = jax.jit(decoder.stack_layers)
-FORMS = {"listed": lambda params: params, "stacked": stack_layers}

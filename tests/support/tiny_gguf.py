@@ -68,6 +68,7 @@ def write(path, folder, *, architecture="llama", change=None, leave=(), tokenize
         "attention.layer_norm_rms_epsilon": config["rms_norm_eps"],
         "rope.freq_base": config["rope_parameters"]["rope_theta"],
         "rope.dimension_count": config["head_dim"],
+        "context_length": config["max_position_embeddings"],
         **(change or {}),
     }
     for key, value in keys.items():
@@ -84,7 +85,9 @@ def write(path, folder, *, architecture="llama", change=None, leave=(), tokenize
     writer.add_token_list(TOKENS)
     writer.add_token_types(TYPES)
     writer.add_token_merges(["a b", "ab c", "1 2"])
-    writer.add_eos_token_id(0)
+    writer.add_eos_token_id(given.get("eos", 0))
+    if "eot" in given:
+        writer.add_eot_token_id(given["eot"])
     writer.add_chat_template("{{ messages[0]['content'] }}")
     heads = {
         "self_attn.q_proj.weight": config["num_attention_heads"],

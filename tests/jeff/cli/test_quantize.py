@@ -1,25 +1,25 @@
 """``jeff quantize`` and ``jeff generate``, from folder to folder."""
 
 import json
-import os
-import pathlib
 import signal
-import subprocess
-import sys
 
+import jax
 import pytest
 from support import tiny_checkpoints
 
 from jeff.cli import main
 from jeff.io import read_checkpoint, read_quantized
-from jeff.mbq.folder_settings import WORK_FOLDER
-from jeff.quantize import QTensor
+from jeff.mbq.block_store import BlockStore
+from jeff.mbq.config import BalanceConfig
+from jeff.mbq.folder_job import prepare, quantize_folder
+from jeff.mbq.folder_settings import WORK_FOLDER, FolderSettings
+from jeff.models import registry
+from jeff.quantize import QTensor, QuantConfig
 
-ROOT = pathlib.Path(__file__).parents[3]
 DOWN = ("--where", r"^decoder\.layers\.\d\.mlp\.down")  # little to compile
 W3 = ("--bits", "3", "--group-size", "32", *DOWN)
 
-# The process kills itself once the first block is on the disk.
+# The process kills itself as soon as a block is on the disk.
 KILLED = """
 import os, signal, sys
 from jeff.cli import main
@@ -31,6 +31,14 @@ def once(*args):
 BlockStore.save = once
 main(sys.argv[1:])
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Every program here runs a few times only: compiling them is what takes long."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +92,15 @@ def test_qwen2_vl_by_mbq_from_pictures_to_an_answer(cli, qwen, pairs, tmp_path):
     assert read.metadata["method"] == "mbq"
     picture = str(pairs / "red.png")
     ask = ("--prompt", "what is it ?", "--image", picture, "--max-new-tokens", "4")
-    code, said, err = cli("generate", out, *ask, "--json")
+    draws = ("--temperature", "1", "--seed", "3")
+    code, said, err = cli("generate", out, *ask, *draws, "--json")
     assert code == 0, err
     answer = json.loads(said)
     assert answer["prompt_tokens"] == 17 and len(answer["tokens"]) == 4
     assert isinstance(answer["text"], str) and not answer["stopped"]
 
 
-def test_llava_onevision_by_rtn_to_autoawq_and_an_answer(cli, root, tmp_path):
+def test_llava_onevision_by_rtn_to_autoawq(cli, root, tmp_path):
     source = tiny_checkpoints.checkpoint(root / "llava", "llava_onevision")
     rows = tiny_checkpoints.arrays(tmp_path / "rows", "llava_onevision")
     kind = ("--method", "rtn", "--group-size", "32", *DOWN, "--format", "autoawq")
@@ -103,22 +112,24 @@ def test_llava_onevision_by_rtn_to_autoawq_and_an_answer(cli, root, tmp_path):
     settings = json.loads((out / "config.json").read_text())["quantization_config"]
     assert settings["quant_method"] == "awq"
     assert "vision_tower" in settings["modules_to_not_convert"]
-    sample = ("--tokens", "1 2 3", "--max-new-tokens", "3", "--temperature", "1")
-    code, said, err = cli("generate", out, *sample, "--seed", "3", "--json")
-    assert code == 0 and len(json.loads(said)["tokens"]) == 3, err
+    assert registry.load(out).params["decoder"]["layers"][0]["mlp"]["down"]
 
 
-def test_killed_in_the_middle_it_goes_on_and_the_bytes_are_equal(
-    cli, qwen, pairs, tmp_path
+def test_stopped_and_killed_it_goes_on_and_the_bytes_are_equal(
+    cli, python, qwen, pairs, tmp_path, monkeypatch
 ):
     method, whole, out = ("--method", "rtn", *W3), tmp_path / "whole", tmp_path / "out"
     assert cli(*words(qwen, pairs, whole, *method))[0] == 0
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *words(qwen, pairs, out, *method)],
-        env=environment, capture_output=True, check=False,
-    )  # fmt: skip
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    save = BlockStore.save
+
+    def once(*args):
+        save(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BlockStore, "save", once)
+    code, _, err = cli(*words(qwen, pairs, out, *method))
+    assert code == 130 and "finished blocks are kept in" in err
+    monkeypatch.undo()
     blocks = out / WORK_FOLDER / "blocks"
     first = blocks / "stack1-block0000.safetensors"  # behind the tower
     assert [p.name for p in blocks.glob("stack*")] == [first.name]
@@ -128,6 +139,10 @@ def test_killed_in_the_middle_it_goes_on_and_the_bytes_are_equal(
     assert code == 2 and "was begun with seed=0, now it is 1" in err
     code, _, err = cli(*words(qwen, pairs, out, *method, "--bits", "4"))
     assert code == 2 and "was begun with config.weights.bits=3, now it is 4" in err
+    killed = python("-c", KILLED, *words(qwen, pairs, out, *method))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    kept = sorted(p.name for p in blocks.glob("stack*"))
+    assert kept == [first.name, first.name.replace("0000", "0001")]
     assert first.stat().st_mtime_ns == before
     assert cli(*words(qwen, pairs, out, *method))[0] == 0
     assert bytes_of(out) == bytes_of(whole)
@@ -136,10 +151,51 @@ def test_killed_in_the_middle_it_goes_on_and_the_bytes_are_equal(
     assert code == 2 and "holds a finished model" in err
 
 
+def test_a_gguf_file_becomes_a_folder_that_says_what_it_needs(golden, tmp_path):
+    pytest.importorskip("gguf", reason="gguf is not installed")
+    from support import tiny_gguf
+
+    source = tmp_path / "gguf"
+    source.mkdir()
+    (source / "generation_config.json").write_text('{"eos_token_id": 7}')  # another's
+    file = tiny_gguf.write(source / "a.gguf", golden("llama_tiny"))
+    lines = tmp_path / "lines"
+    lines.mkdir()
+    texts = [json.dumps({"text": word * 9}) for word in ("abcab", "Parisab")]
+    (lines / "a.jsonl").write_text("\n".join(texts))
+    settings = FolderSettings(
+        source=file,
+        out=tmp_path / "out",
+        calibration=lines,
+        config=BalanceConfig(weights=QuantConfig(bits=4, group_size=32)),
+        method="rtn",
+        where=DOWN[1],
+        max_length=16,
+    )
+    job = prepare(settings)
+    found = registry.load(file)
+    result = quantize_folder(job)
+    assert job.source.model.params == {}  # let go before files were written
+    assert result.record["calibration"]["cut"] == 2
+    assert result.record["settings"]["max_length"] == 16
+    assert result.record["calibration"]["tokens"] == {"language": 30}
+    assert sorted(result.files) == [
+        "chat_template.jinja", "config.json", "model.safetensors", "quantize.json",
+        "tokenizer.json", "tokenizer_config.json",
+    ]  # fmt: skip
+    config = json.loads((settings.out / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"]
+    assert config["max_position_embeddings"] == 512 and "eos_token_id" in config
+    again = registry.load(settings.out)
+    assert again.stop_tokens == found.stop_tokens == (0,)
+    assert again.chat == found.chat and again.config == found.config
+    assert again.tokenizer.to_str() == found.tokenizer.to_str()
+
+
 @pytest.mark.parametrize(
     ("lines", "more", "message"),
     [
-        ([], (), "its files have no line"),
+        ([], (), "its files hold no sample"),
         (["{"], (), "a.jsonl:1: no JSON"),
         (['{"answer": "a"}'], (), 'a.jsonl:1: must be an object with "prompt" or'),
         (['{"prompt": "a", "x": 1}'], (), "a.jsonl:1: unknown x; known are answer"),
@@ -191,6 +247,7 @@ def test_arguments_that_do_not_fit_are_named(cli, qwen, pairs, tmp_path):
     refuses("bits must be one of (2, 3, 4, 8), got 5", "--bits", "5")
     refuses("where is no regular expression", "--where", "(")
     refuses("cannot tell of activations", "--activation-bits", "8", "--format", "gptq")
+    refuses("max_length must be at least 2, got 1", "--max-length", "1")
     refuses("there is no folder", calibration=tmp_path / "nowhere")
     refuses("out must be another folder than source", out=qwen)
     empty = tmp_path / "empty"

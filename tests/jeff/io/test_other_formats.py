@@ -248,6 +248,19 @@ def test_what_is_not_quantized_is_named_by_the_end_of_its_name(tmp_path):
     assert not any(p.match("model.layers.10.up") for p in ignored)
 
 
+def test_the_output_matrix_of_a_tied_model_is_skipped_by_name(tmp_path):
+    """Programs make a layer of it, though the file has no tensor of it."""
+    tensors = {f"{LAYER}.weight": weight()}
+    write_compressed_tensors(tmp_path, tensors, config={})
+    assert settings_in(tmp_path)["ignore"] == [f"re:{LM_HEAD}"]
+    write_gptq(tmp_path, tensors, config={})
+    settings = settings_in(tmp_path)
+    assert settings["lm_head"] is False and settings["dynamic"] == {f"-:{LM_HEAD}": {}}
+    tensors["model.lm_head.weight"] = weight()
+    write_compressed_tensors(tmp_path, tensors, config={})
+    assert settings_in(tmp_path)["ignore"] == []
+
+
 AWQ, CT = write_autoawq, write_compressed_tensors
 
 

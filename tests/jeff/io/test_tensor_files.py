@@ -1,5 +1,7 @@
 """Safetensors files written tensor by tensor: the bytes of the library."""
 
+import pathlib
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -52,3 +54,48 @@ def test_a_piece_that_changed_is_found_before_anything_is_renamed(tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="no tensors"):
         written(tmp_path, {})
+
+
+def test_no_moment_shows_a_mixture_of_two_writings(tmp_path, monkeypatch):
+    """Killed before any rename, the old files or no seal are there."""
+
+    def write(number, most):
+        pieces = {n: dense_piece(n, np.full(4, number, np.float32)) for n in "ab"}
+        extra = {"note.json": str(number), "config.json": str(number)}
+        more = {"seal": "config.json", "max_shard_bytes": most}
+        return written(tmp_path, pieces, extra=extra, **more)
+
+    seen = []
+    replace = pathlib.Path.replace
+
+    def watched(self, target):
+        seen.append({p.name for p in tmp_path.iterdir() if p.suffix != ".tmp"})
+        return replace(self, target)
+
+    write(1, 100)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    assert set(before) == {"config.json", "model.safetensors", "note.json"}
+    monkeypatch.setattr(pathlib.Path, "replace", watched)
+    names = write(2, 16)
+    shards = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    assert names == (
+        *shards,
+        "model.safetensors.index.json",
+        "note.json",
+        "config.json",
+    )
+    for files in seen:
+        assert "config.json" not in files or files == set(before)
+        assert "model.safetensors" not in files or shards[0] not in files
+    assert {p.name for p in tmp_path.iterdir()} == set(names)
+
+    def fails(self, target):
+        if self.suffix == ".tmp":
+            raise OSError(28, "No space left on device")
+        return replace(self, target)
+
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    monkeypatch.setattr(pathlib.Path, "replace", fails)
+    with pytest.raises(OSError, match="No space left"):
+        write(3, 100)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from support import mbq_blocks, zoo
 
@@ -65,3 +66,25 @@ def test_attention_in_a_loop_takes_all_that_feeds_it():
         return (top / bottom) @ p["o"]
 
     assert score_sites(program.whole(apply, PARAMS, X)) == {"q", "k", "v"}
+
+
+ROTATION = np.linalg.qr(np.random.default_rng(0).normal(size=(8, 8)))[0].astype("f4")
+TWICE = np.kron(np.eye(4), np.ones((2, 1))).T.astype(
+    "f4"
+)  # every second key for two heads
+CONSTANTS = {
+    "rotated": (lambda q, k: (q @ ROTATION, k @ ROTATION)),
+    "repeated": (lambda q, k: (q, k[:, :4] @ TWICE)),
+    "computed": (lambda q, k: (q @ (jnp.eye(8) * jnp.arange(8.0)), k)),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_products_with_constants_are_followed_through(name):
+    """Such as rotary angles or repeated heads written as matrices."""
+
+    def apply(p, x):
+        q, k = CONSTANTS[name](x @ p["q"], x @ p["k"])
+        return (jax.nn.softmax(q @ k.T) @ (x @ p["v"])) @ p["o"]
+
+    assert score_sites(program.whole(apply, PARAMS, X)) == {"q", "k"}

@@ -36,7 +36,7 @@ def test_there_and_back(config, dtype):
         (clip,),
         ("a line", "ä"),
     )
-    again = block_file.from_bytes(block_file.to_bytes(block))
+    again = block_file.from_bytes(block_file.to_bytes(block, {}), {})
     got, want = again.rounded["layers.0.a"], block.rounded["layers.0.a"]
     assert jax.tree.structure(got) == jax.tree.structure(want)
     for one, other in zip(jax.tree.leaves(again), jax.tree.leaves(block), strict=True):
@@ -44,10 +44,12 @@ def test_there_and_back(config, dtype):
         np.testing.assert_array_equal(one, other)
     assert again.groups[0].sites == ("a", "b") and again.notes == block.notes
     assert set(again.folded) == {"norm", "odd/name"}
-    assert block_file.to_bytes(again) == block_file.to_bytes(block)
+    assert block_file.to_bytes(again, {}) == block_file.to_bytes(block, {})
 
 
 def test_other_files_are_refused():
-    for data in (b"", b"\0" * 20, block_file.to_tensors({"a": np.ones(2)}, {"a": 1})):
-        with pytest.raises(ValueError, match="not "):
-            block_file.from_bytes(data)
+    odd = [{"a": 1}, 3, {"place": {}}, {"place": {}, "rounded": []}]
+    files = [block_file.to_tensors({"a": np.ones(2)}, record) for record in odd]
+    for data in (b"", b"\0" * 20, *files):
+        with pytest.raises(ValueError, match="not |no attribute"):
+            block_file.from_bytes(data, {})

@@ -78,10 +78,11 @@ def test_sensitivities_do_not_depend_on_where():
     """The floor of the ratios is the median over all blocks, accepted or not."""
     options = dict.fromkeys(("groups", "clip_where", "store"))
     args = "mbq", mbq_blocks.gated(), PARAMS, BATCHES, CONFIG
-    some, every = (
-        begin(*args, loss=mbq_blocks.loss, where=where, **options).seen
-        for where in (only(2), None)
-    )
+    seen = []
+    for where in (only(2), None):
+        with begin(*args, loss=mbq_blocks.loss, where=where, **options) as call:
+            seen.append(call.seen)
+    some, every = seen
     jax.tree.map(np.testing.assert_array_equal, some, every)
     assert some["layers.0.down"]["vision"].shape == (3,)
 

@@ -4,14 +4,17 @@ import dataclasses
 import functools
 import json
 import re
+import shutil
 
 import jax
 import numpy as np
 import pytest
 from support import mbq_blocks
 
-from jeff import mbq
-from jeff.mbq import scaling, weighing
+from jeff import io, mbq
+from jeff.io import write_atomically
+from jeff.mbq import block_file, block_store, scaling, weighing
+from jeff.mbq.finished import FinishedBlock
 from jeff.quantize import QuantConfig
 
 W3 = QuantConfig(bits=3, group_size=16)
@@ -78,10 +81,10 @@ def check_equal(one, other):
 def test_stopped_and_resumed(name, count, tmp_path, monkeypatch):
     store = mbq.BlockStore(tmp_path / "a" / "store")
     stopped_after(store, count, name, monkeypatch)
-    assert store.finished == tuple(range(count))
+    assert store.finished == tuple((0, block) for block in range(count))
     before = {f: f.read_bytes() for f in store.folder.iterdir()}
     check_equal(call(name, store), whole(name))
-    assert store.finished == (0, 1, 2)
+    assert store.finished == ((0, 0), (0, 1), (0, 2))
     assert all(f.read_bytes() == data for f, data in before.items())
 
 
@@ -104,11 +107,17 @@ def test_what_a_killed_writer_leaves_does_not_matter(tmp_path):
     call("rtn", store)
     (tmp_path / "stack0-block0000.safetensors").unlink()
     (tmp_path / ".stack0-block0000.safetensors.0123.tmp").write_bytes(b"half")
-    assert store.finished == (1, 2)
+    assert store.finished == ((0, 1), (0, 2))
     check_equal(call("rtn", store), whole("rtn"))
 
 
+def doubled(params, x):
+    """Another program of the same sites, shapes and parameters."""
+    return mbq_blocks.gated()(params, 2 * x)
+
+
 OTHER = {
+    "program": ({"apply": doubled}, "rtn", "other values of program than now"),
     "method": ({}, "gptq", "method='rtn', now it is 'gptq'"),
     "bits": (
         {
@@ -124,17 +133,21 @@ OTHER = {
         "rtn",
         "config.grid=3, now it is 20",
     ),
-    "where": ({"where": lambda s: "up" in s.name}, "rtn", "stacks[0].blocks[0]="),
+    "where": (
+        {"where": lambda s: "up" in s.name},
+        "rtn",
+        "other values of stacks[0].blocks[0]",
+    ),
     "params": (
         {"params": mbq_blocks.make_params(1)},
         "rtn",
-        "params.layers.0.down='float32[64, 32] ",
+        "other values of params.layers.0.down",
     ),
     "batches": ({"batches": mbq_blocks.batches(2)}, "rtn", "batches=1, now it is 2"),
     "data": (
         {"batches": [BATCHES[0]._replace(inputs=(BATCHES[0].inputs[0] + 1,))]},
         "rtn",
-        "batches[0].inputs=",
+        "other values of batches[0].inputs",
     ),
 }
 
@@ -158,21 +171,95 @@ def test_other_settings_are_refused(case, begun):
     assert {f: f.read_bytes() for f in begun.folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("damage", ["cut", "other", "flipped header"])
-def test_a_damaged_block_is_named(damage, tmp_path):
-    store = mbq.BlockStore(tmp_path)
-    call("rtn", store)
-    file = tmp_path / "stack0-block0001.safetensors"
-    data = file.read_bytes()
-    changed = {
-        "cut": data[:-7],
-        "other": b"x" * 40,
-        "flipped header": b"\xff" + data[1:],
-    }
-    file.write_bytes(changed[damage])
-    message = "stack0-block0001.safetensors' is damaged: .*; delete it to compute"
+def test_other_versions_are_refused(begun, monkeypatch):
+    monkeypatch.setattr(io, "versions", lambda: {"jeff": "0.0.0"})
+    with pytest.raises(ValueError, match=r"versions\.jeff=.*, now it is '0\.0\.0'"):
+        call("rtn", begun)
+
+
+@pytest.fixture
+def copy(begun, tmp_path):
+    """A store of its own with all blocks, and its second block's file."""
+    folder = tmp_path / "copy"
+    shutil.copytree(begun.folder, folder)
+    return mbq.BlockStore(folder), folder / "stack0-block0001.safetensors"
+
+
+def without(data, weight):
+    """The file of a block that lacks a weight."""
+    _, record = block_file.from_tensors(data)
+    block = block_file.from_bytes(data, record["place"])
+    rounded = {n: r for n, r in block.rounded.items() if n != weight}
+    return block_file.to_bytes(block._replace(rounded=rounded), record["place"])
+
+
+DAMAGES = {
+    "cut": (lambda d, _: d[:-7], "not a safetensors file"),
+    "other": (lambda d, _: b"x" * 40, "not a safetensors file"),
+    "flipped header": (lambda d, _: b"\xff" + d[1:], "not a safetensors file"),
+    "another block": (lambda d, first: first, "it was written for block=0, not 1"),
+    "a weight less": (
+        lambda d, _: without(d, "layers.0.up"),
+        r"weight 'layers\.0\.up' has shape None, expected \(32, 64\)",
+    ),
+    "other settings": (
+        lambda d, _: block_file.to_bytes(
+            FinishedBlock({}, {}, (), (), ()), {"settings": "other"}
+        ),
+        "it was written for settings='other', not",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_block_is_named(damage, copy):
+    store, file = copy
+    change, why = DAMAGES[damage]
+    first = file.with_name("stack0-block0000.safetensors").read_bytes()
+    file.write_bytes(change(file.read_bytes(), first))
+    message = f"block0001.safetensors' is damaged: {why}.*; delete it to compute"
     with pytest.raises(ValueError, match=message):
         call("rtn", store)
+
+
+def test_blocks_without_settings_are_refused(copy):
+    store, file = copy
+    settings = file.with_name("settings.json")
+    settings.write_text("{")
+    with pytest.raises(ValueError, match="is damaged: .*; delete the folder to begin"):
+        call("rtn", store)
+    settings.unlink()
+    with pytest.raises(ValueError, match="has blocks but no settings.json"):
+        call("rtn", store)
+    assert not settings.exists()
+
+
+def test_one_call_at_a_time(copy):
+    pytest.importorskip("fcntl")
+    store, _ = copy
+    with store.locked(), pytest.raises(OSError, match="another call is writing there"):
+        call("rtn", mbq.BlockStore(store.folder))
+    with pytest.raises(ValueError, match=r"config\.grid=3, now it is 20"):
+        call("rtn", store, config=mbq.BalanceConfig(weights=W3))
+    with store.locked():  # let go after an error too
+        pass
+
+
+def test_settings_are_written_once(tmp_path, monkeypatch):
+    """Also where the system has no locks: the first of two wins, the other is told."""
+    one, other, write = mbq.BlockStore(tmp_path), mbq.BlockStore(tmp_path), []
+
+    def late(file, content):
+        if not write:
+            write.append(file)
+            other.begin({"bits": 4})
+        write_atomically(file, content)
+
+    monkeypatch.setattr(block_store, "write_atomically", late)
+    with pytest.raises(ValueError, match="was begun with bits=4, now it is 3"):
+        one.begin({"bits": 3})
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"bits": 4}
+    assert [f.name for f in tmp_path.iterdir()] == ["settings.json"]
 
 
 def test_damaged_settings_and_wrong_stores(tmp_path):

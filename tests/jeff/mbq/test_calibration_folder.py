@@ -1,13 +1,16 @@
 """Calibration folders: what is in them becomes the inputs a model would get."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from support import tiny_checkpoints
 
-from jeff.mbq.calibration_folder import read_entries, read_samples
+from jeff.mbq import calibration_folder, check_batches
+from jeff.mbq.calibration_folder import draw, read_entries, read_samples
 from jeff.mbq.folder_job import next_token_loss
+from jeff.mbq.model_samples import Samples
 from jeff.mbq.picture_samples import samples_of
 from jeff.models import registry
 
@@ -82,8 +85,8 @@ def test_lines_with_pictures_are_asked_in_the_template(model, tmp_path):
     assert (both.labels == -100).all() and len(both.sizes) == 2
     # LLaVA-OneVision gives each of several pictures one tile.
     llava = model.architecture == "llava_onevision"
-    apart = 1 + 1 if llava else len(first.pixels) + len(second.pixels)
-    assert len(both.pixels) == apart
+    one, other, pixels = (sample.pixels() for sample in (first, second, both))
+    assert len(pixels) == (1 + 1 if llava else len(one) + len(other))
     module = registry.architecture(model.architecture)
     samples = samples_of(model)
     (batch,) = samples.batches([first], 1)
@@ -97,10 +100,10 @@ def test_several_pictures_in_one_row_of_arrays(model, tmp_path):
     (pairs / "pairs.jsonl").write_text(json.dumps(line) + "\n")
     (both,) = read(pairs, model)
     llava = model.architecture == "llava_onevision"
-    pixels = both.pixels
+    pixels = made = both.pixels()
     if llava:  # as a processor pads them
-        pixels = np.zeros((2, 5, *pixels.shape[1:]), np.float32)
-        pixels[:, 0] = both.pixels
+        pixels = np.zeros((2, 5, *made.shape[1:]), np.float32)
+        pixels[:, 0] = made
     rows = tmp_path / "rows"
     rows.mkdir()
     np.savez(
@@ -109,8 +112,10 @@ def test_several_pictures_in_one_row_of_arrays(model, tmp_path):
         **{"image_sizes" if llava else "image_grid_thw": np.array(both.sizes)},
     )  # fmt: skip
     (again,) = read(rows, model)
+    np.testing.assert_array_equal(again.pixels(), made)
     for got, want in zip(again, both, strict=True):
-        np.testing.assert_array_equal(got, want)
+        if not callable(want):
+            np.testing.assert_array_equal(got, want)
 
 
 def test_arrays_that_do_not_fit_are_named(model, tmp_path):
@@ -134,6 +139,76 @@ def test_arrays_that_do_not_fit_are_named(model, tmp_path):
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ValueError, match="rows.npz: cannot be read"):
         read(rows, model)
+
+
+def test_batches_are_made_when_they_are_asked_for(model, tmp_path, monkeypatch):
+    """Only what was drawn is read, and no pixel is kept."""
+    pairs = tiny_checkpoints.pictures(tmp_path / "pairs")
+    opened = []
+    read_picture = calibration_folder.read_picture
+    monkeypatch.setattr(
+        calibration_folder,
+        "read_picture",
+        lambda path: opened.append(path.name) or read_picture(path),
+    )
+    entries = read_entries(pairs)
+    (chosen,) = draw(entries, 1, seed=0)
+    rows = read_samples([chosen], samples_of(model))
+    name = chosen.images[0].name
+    assert opened == [name]
+    batches = samples_of(model).batches([*rows, *rows], 1)
+    assert opened == [name] and len(batches) == 2
+    assert check_batches(batches) is batches and opened == [name] * 3
+    first, second = batches[0], batches[1]
+    assert first.inputs[0] is not second.inputs[0]
+    for key, array in first.inputs[0].items():
+        np.testing.assert_array_equal(array, second.inputs[0][key])
+
+
+def test_rows_of_arrays_are_drawn_one_by_one(model, tmp_path):
+    rows = tiny_checkpoints.arrays(tmp_path / "rows", model.architecture)
+    entries = read_entries(rows)
+    both = read_samples(entries, samples_of(model))
+    (last,) = read_samples(entries[1:], samples_of(model))
+    np.testing.assert_array_equal(last.tokens, both[1].tokens)
+    np.testing.assert_array_equal(last.pixels(), both[1].pixels())
+    np.save(rows / "rows.npy", np.ones(3))
+    (rows / "rows.npy").rename(rows / "rows.npz")
+    with pytest.raises(ValueError, match="rows.npz: is no NPZ file"):
+        read_entries(rows)
+
+
+def test_strings_may_hold_any_separator(tmp_path):
+    text = "a\u2028b\x85c\u2029d"
+    line = json.dumps({"text": text}, ensure_ascii=False)
+    (tmp_path / "a.jsonl").write_bytes(f"\ufeff{line}\r\n\n{line}".encode())
+    found = read_entries(tmp_path)
+    assert [e.content for e in found] == [{"text": text}] * 2
+    assert [e.where.rpartition(":")[2] for e in found] == ["1", "3"]
+
+
+def test_texts_are_cut_off():
+    tokenizer = tiny_checkpoints.tokenizer({})
+    model = SimpleNamespace(tokenizer=tokenizer)
+    made = Samples(model).of_text("what is it ?", max_length=3)
+    assert made.cut == 1 and made.labels.tolist() == [-100, *made.tokens[1:]]
+    assert Samples(model).of_text("what is it ?", max_length=4).cut == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[" * 100_000, "1: is nested too deeply"),
+        ('{"prompt": "a", "image": "../b.png"}', "1: image must be in the folder"),
+        ('{"prompt": "a", "image": "/b.png"}', "1: image must be in the folder"),
+        (json.dumps({"prompt": "a", "image": "x" * 300}), "1: there is no pict"),
+        (json.dumps({"prompt": "a", "image": "\0"}), "1: there is no picture"),
+    ],
+)  # fmt: skip
+def test_lines_that_cannot_be_read_are_named(tmp_path, line, message):
+    (tmp_path / "a.jsonl").write_text(line)
+    with pytest.raises(ValueError, match=f"a.jsonl:{message}"):
+        read_entries(tmp_path)
 
 
 def test_the_loss_is_the_mean_over_answers_of_each_sample():

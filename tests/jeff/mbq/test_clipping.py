@@ -15,6 +15,7 @@ from support import mbq_blocks
 from support.case import normal
 
 from jeff import mbq, quantize
+from jeff.mbq import clipping
 from jeff.mbq.clip import shrunk
 from jeff.quantize import QuantConfig
 
@@ -160,7 +161,12 @@ def test_weights_of_many_shapes():
         assert (np.abs(shrunk(w, steps) / limits_of(w, rows) - 1) < 1e-5).mean() > 0.9
 
 
+GPTQ_ONLY = 'has no effect in {} with rounding="nearest"'
 REFUSED = [
+    ("awq", {"act_order": True}, GPTQ_ONLY.format("awq")),
+    ("mbq", {"weighted_hessian": True}, GPTQ_ONLY.format("mbq")),
+    ("smoothquant", {"damping": 0.5}, GPTQ_ONLY.format("smoothquant")),
+    ("rtn", {"damping": 0.5}, "config.damping=0.5 has no effect in rtn"),
     ("rtn", {"clip": True}, "config.clip=True has no effect in rtn"),
     ("rtn", {"rounding": "gptq"}, "config.rounding='gptq' has no effect in rtn"),
     ("smoothquant", {"distort": True}, "config.distort=True has no effect in smooth"),
@@ -176,7 +182,39 @@ def test_options_that_would_do_nothing(method, changes, message):
         getattr(mbq, method)(mbq_blocks.gated(), PARAMS, BATCHES, config)
 
 
+@pytest.mark.parametrize("method", ["rtn", "smoothquant", "gptq"])
+def test_clip_where_without_clipping(method):
+    config = mbq.BalanceConfig(weights=W3)
+    with pytest.raises(ValueError, match=f"clip_where has no effect in {method}"):
+        getattr(mbq, method)(
+            mbq_blocks.gated(), PARAMS, BATCHES, config, clip_where=lambda site: True
+        )
+
+
+def test_rows_that_fill_up_are_not_searched(monkeypatch):
+    """One batch has 12 tokens of the kind, 15 have one: 27 rows, not 16 times 12."""
+    rows, search = [], clipping.StackClip.search
+
+    def spy(self, name, w, xs, shares, config):
+        rows.append([x.shape[-2] for x in xs] + [a.size for a in shares])
+        assert all((np.asarray(a) > 0).all() for a in shares)
+        return search(self, name, w, xs, shares, config)
+
+    monkeypatch.setattr(clipping.StackClip, "search", spy)
+    x = np.asarray(normal(0, 16, 1, 12, 16))
+    few = np.zeros((16, 1, 12), bool)
+    few[0], few[1:, 0, 3] = True, True
+    batches = [mbq.Batch((a,), {"language": m}) for a, m in zip(x, few, strict=True)]
+    args_ = (lambda p, x: x @ p["w"]), {"w": normal(1, 16, 4)}, batches, CLIP
+    mbq.mbq(*args_, groups=[])
+    assert rows == [[27, 27]]
+
+
 def test_bad_clip_where():
+    with pytest.raises(
+        ValueError, match="clip_where accepts no site that is quantized"
+    ):
+        args(BATCHES, CLIP, clip_where=lambda site: False)
     plain = dataclasses.replace(CLIP, clip=False)
     with pytest.raises(
         ValueError, match="clip_where has no effect without config.clip"
@@ -200,8 +238,11 @@ def test_tokens_must_fit_every_input():
 def test_smoothed_weights_rounded_by_gptq():
     """The scales are SmoothQuant's, and GPTQ's Hessians those of the folded block."""
     config = mbq.BalanceConfig(weights=W3, rounding="gptq")
-    result = mbq.smoothquant(mbq_blocks.gated(), PARAMS, BATCHES, config)
-    x, p = together().inputs[0], PARAMS["layers"][0]
+    first = lambda site: site.name.startswith("layers.0.")  # noqa: E731
+    result = mbq.smoothquant(
+        mbq_blocks.gated(), PARAMS, BATCHES[:1], config, where=first
+    )
+    x, p = BATCHES[0].inputs[0], PARAMS["layers"][0]
     scale = jnp.asarray(result.report.groups[0].scale)
     folded = {n: p[n] * scale[:, None] for n in ("gate", "up")}
     p = p | folded | {"norm": p["norm"] / scale}

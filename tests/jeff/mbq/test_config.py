@@ -98,3 +98,8 @@ def test_numbers_become_plain_ones():
 def test_quantizer_must_be_one():
     with pytest.raises(TypeError, match="weights must be a QuantConfig, got 3"):
         BalanceConfig(weights=3)
+
+
+def test_weights_of_tokens_that_there_are_not():
+    with pytest.raises(ValueError, match='no effect with reweight="none"'):
+        BalanceConfig(weights=W3, weighted_hessian=True, reweight="none")

@@ -1,5 +1,6 @@
 """One call: what it refuses before any heavy work, and what stays dense."""
 
+import dataclasses
 import re
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from support import mbq_blocks, zoo
 from support.case import normal
 
+import jeff
 from jeff import mbq, quantize, tree
 from jeff.quantize import QTensor, QuantConfig
 
@@ -323,3 +325,28 @@ def test_weights_that_iterations_share_are_rounded_and_noted():
     )
     assert done.params["w"].nbytes < 32 * 32
     assert done.report.notes == ("w: shared by a loop's iterations, not scaled",)
+    config = dataclasses.replace(config, clip=True, distort=True)
+    done = mbq.awq(
+        recurrent, {"w": jnp.eye(32)}, [mbq.Batch((jnp.ones((3, 32)),))], config
+    )
+    assert done.report.notes == (
+        "w: shared by a loop's iterations, not scaled or clipped",
+        "distort has no effect: no weight is in a block",
+    )
+
+
+@pytest.mark.parametrize(("size", "torn"), [(8, True), (32, False)])
+def test_activations_that_stay_as_they_are_are_noted(size, torn):
+    """Heads of 8 channels cannot be one packed axis; those of 32 can."""
+
+    def apply(p, x):
+        return jnp.einsum("thd,hde->te", x, p["w"])
+
+    weights = QuantConfig(bits=4, symmetric=True)
+    config = mbq.BalanceConfig(weights=weights, activation_bits=8)
+    params, x = {"w": jnp.ones((4, size, 16))}, jnp.ones((3, 4, size))
+    done = mbq.rtn(apply, params, [mbq.Batch((x,))], config)
+    program = jax.make_jaxpr(jeff.rewrite(apply, *done.rules))(done.params, x)
+    assert ("preferred_element_type=int32" in str(program)) is not torn
+    notes = [n for n in done.report.notes if "takes the activations as they are" in n]
+    assert len(notes) == torn and all(n.startswith("w: ") for n in notes)

@@ -1,5 +1,6 @@
 """Quantizing holds one dense block beside the caller's params, not all of them."""
 
+import dataclasses
 import gc
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 from support import mbq_blocks
 
 from jeff import mbq, quantize, tree
-from jeff.mbq import balancing, job
+from jeff.mbq import balancing, job, scaling
 from jeff.mbq.done import Done
 from jeff.quantize import QuantConfig
 
@@ -34,7 +35,7 @@ def test_a_block_that_is_done_is_not_kept_dense(layout, monkeypatch):
         if group == 0:
             samples.append(live())
         scale = jnp.full(search.groups[group].share.size, 2.0)
-        return balancing.Choice(scale, 0.5, np.zeros(0), {})
+        return scaling.Choice(scale, 0.5, np.zeros(0), {})
 
     leaves = Done.leaves
 
@@ -86,3 +87,21 @@ def test_leaves_outside_of_the_blocks_stay_the_same_arrays():
     norms = [n for n in tree.flatten(params)[0] if n.endswith("norm")]
     for name in norms:
         assert tree.get(untouched.params, name) is tree.get(params, name)
+
+
+def test_one_set_of_states_per_prefix(monkeypatch):
+    """With eight batches: two sets, and what a batch needs meanwhile."""
+    params, seen, change = mbq_blocks.make_params(), [], scaling.relative_change
+
+    def spy(*args):
+        seen.append(live())
+        return change(*args)
+
+    monkeypatch.setattr(scaling, "relative_change", spy)
+    x = np.asarray(jax.random.normal(jax.random.key(0), (8, 4, 256, mbq_blocks.D)))
+    config = dataclasses.replace(CONFIG, distort=True, grid=1)
+    before = live()
+    mbq.awq(mbq_blocks.gated(), params, [mbq.Batch((a,)) for a in x], config)
+    sets = (np.array(seen) - before) / x.nbytes
+    # A batch is 1/8: its clean output and its features are held for the comparison.
+    assert len(seen) >= 3 and sets.max() < 2.8

@@ -33,6 +33,7 @@ def test_what_is_no_prompt_is_named(model):
     for asked, args, message in [
         (model, ("",), "the prompt is empty"),
         (model, ([],), "it has no token"),
+        (model, ("what \udcff",), r"lone surrogate, '\\udcff', at character 5"),
         (model, ([160],), r"tokens must be in \[0, 160\), got 160 to 160"),
         (model, ([1], [picture]), "pictures need a prompt of words"),
         (mute, ("what",), r"a prompt of words needs a tokenizer \(no tokenizer: gone"),

@@ -194,3 +194,9 @@ def test_padding_and_labels_on_both_sides():
             chat_tokens.pad(rows, **wrong)
     with pytest.raises(ValueError, match="the prompt is empty"):
         chat_tokens.pad([([], [])])
+
+
+def test_templates_are_told_that_there_are_no_tools_or_documents():
+    source = "{% if tools is not none or documents is not none %}tools {% endif %}"
+    form = chat.ChatFormat(template=source + "{{ messages[0].content }}")
+    assert chat.render(chat.question("hello"), form) == "hello"

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import tiny_decoder
-from support.tiny_decoder import CONFIG, FORMS, VALID
+from support.tiny_decoder import CONFIG, VALID
 
 from jeff import program
 from jeff.mbq.fold import fold_scale
@@ -34,20 +34,17 @@ def test_logits_of_the_original():
     assert np.isfinite(logits).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "form"), [("llava_onevision_tiny", "listed"), ("qwen2_vl_tiny", "stacked")]
-)
-def test_all_four_groups_of_a_layer_fold_exactly(name, form):
-    config, params, sequence, _ = tiny_decoder.vision_language(name)
-    params = FORMS[form](params)
+def test_all_four_groups_of_a_layer_fold_exactly():
+    """Of stacked layers; `test_llava_onevision_mbq.py` has listed ones."""
+    config, params, sequence, _ = tiny_decoder.vision_language("qwen2_vl_tiny")
+    params = tiny_decoder.stack_layers(params)
     apply = functools.partial(decoder.apply, config=config)
     (stack,) = program.blocks(apply, params, sequence)
     assert stack.count == config.layers
     groups = infer_groups(stack, lambda site: True)
-    at = "layers." if form == "stacked" else "layers.0."
 
     def named(*names):
-        return tuple(at + name for name in names)
+        return tuple(f"layers.{name}" for name in names)
 
     found = [(g.sites, g.inspect, g.fold, len(np.unique(g.share))) for g in groups]
     projections = named(*(f"attention.{n}.kernel" for n in ("query", "key", "value")))
@@ -130,9 +127,17 @@ def test_stacking_and_unstacking_round_trip():
     assert jax.tree.structure(again) == jax.tree.structure(layers)
     assert all(map(np.array_equal, *map(jax.tree.leaves, (again, layers))))
     assert decoder.stack_layers(stacked) == stacked  # nothing to do
+    given = {**params, "layers": list(layers)}
+    decoder.stack_layers_in_place(given)
+    assert jax.tree.structure(given) == jax.tree.structure(stacked)
+    assert all(map(np.array_equal, *map(jax.tree.leaves, (given, stacked))))
+    decoder.stack_layers_in_place(given)  # nothing to do
     mixed = [layers[0], {"mlp": {"up": {"kernel": weight}, "down": {"kernel": weight}}}]
     with pytest.raises(ValueError, match="layer 1 is not stored as layer 0"):
         decoder.stack_layers({**params, "layers": mixed})
+    with pytest.raises(ValueError, match="layer 1 is not stored as layer 0"):
+        decoder.stack_layers_in_place({**params, "layers": mixed})
+    assert len(mixed) == 2  # as they were
 
 
 def test_draws_depend_on_names_only():

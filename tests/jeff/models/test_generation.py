@@ -17,7 +17,7 @@ generate = functools.partial(generation.generate, config=CONFIG, max_new_tokens=
 def test_greedy_tokens_of_the_original(golden):
     """Of two rows at once, one of them padded on the left by four."""
     folder = golden("llama_tiny")
-    model = registry.load(folder)
+    model = registry.load(folder, stacked=True)
     with np.load(folder / "io.npz") as file:
         stored = {name: file[name] for name in file.files}
     valid = stored["attention_mask"].astype(bool)

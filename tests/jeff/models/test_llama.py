@@ -77,7 +77,7 @@ def test_missing_fields_are_all_named():
         ),
         ({"mlp_bias": True, "num_experts": 2}, "mlp_bias = True, num_experts = 2"),
         ({"head_dim": None, "num_attention_heads": 5}, "lacks head_dim, and .* 5"),
-        ({"vocab_size": "96"}, "vocabulary must be a positive int, got '96'"),
+        ({"vocab_size": "96"}, "vocab_size must be an int, got '96'"),
         ({"model_type": "gpt2"}, "one of llama, qwen2, got 'gpt2'"),
     ],
 )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import llava_tiny, pages
+from support import llava_tiny, pages, tiny_decoder
 
 from jeff.models import block, decoder, generation, rotary, siglip, tensors
 from jeff.models import llava_onevision as llava
@@ -171,8 +171,9 @@ def test_greedy_tokens_are_the_originals(case, seen):
     slots = int(case.stored["attention_mask"][0].sum())
     leaves = (case.inputs[name][:1, :slots] for name in ("positions", "valid"))
     sequence = decoder.Sequence(seen["hidden_states"][0, :1, :slots], *leaves)
+    params = tiny_decoder.stack_layers(case.params["decoder"])
     got = generation.generate(
-        case.params["decoder"], sequence, config=case.config.decoder, max_new_tokens=8
+        params, sequence, config=case.config.decoder, max_new_tokens=8
     )
     assert got.tokens[0].tolist() == case.stored["greedy8_sample0"].tolist()
 
@@ -245,6 +246,16 @@ def test_the_code_of_the_page_prints_what_it_says(capsys):
         ({"image_token_index": 160}, "image_token must be in the vocabulary"),
         ({"projector_hidden_act": "relu"}, "projector_hidden_act"),
         ({"text_config": {"hidden_size": None}}, "hidden_size"),
+        ({"text_config": {"hidden_size": "64"}}, "hidden_size must be an int, .*'64'"),
+        ({"text_config": "x"}, "text_config must be an object, got 'x'"),
+        ({"vision_config": {"num_attention_heads": None}}, "lacks num_attention_heads"),
+        (
+            {"vision_config": {"patch_size": 1.5}},
+            r"vision_config.patch_size .* got 1\.5",
+        ),
+        ({"vision_config": "x"}, "vision_config must be an object, got 'x'"),
+        ({"image_grid_pinpoints": [[1]]}, r"a list of pairs of ints, got \[\[1\]\]"),
+        ({"vision_feature_layer": "last"}, "an int or a list of ints, got 'last'"),
     ],
 )
 def test_other_models_are_refused(change, words):

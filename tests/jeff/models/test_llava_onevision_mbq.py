@@ -10,7 +10,7 @@ from support import llava_tiny
 
 import jeff
 from jeff import mbq
-from jeff.models import decoder
+from jeff.models import decoder, siglip
 from jeff.models import llava_onevision as llava
 from jeff.quantize import QTensor, QuantConfig
 
@@ -100,10 +100,6 @@ def test_quantized_decoder_runs_packed(case, text, balanced):
     assert 1e-3 < abs(got - float(case.stored["loss"])) < 1.0
 
 
-def tower_only(site):
-    return site.name.startswith("vision.layers")
-
-
 def test_rtn_finds_the_blocks_of_tower_and_decoder(case, batch):
     got = mbq.rtn(case.apply, case.params, [batch], W3)
     kinds = jax.tree.leaves(got.params, is_leaf=lambda x: isinstance(x, QTensor))
@@ -113,10 +109,14 @@ def test_rtn_finds_the_blocks_of_tower_and_decoder(case, batch):
     assert got.report.notes == ()
 
 
-def test_smoothquant_on_the_tower_says_what_cannot_be_folded(case, batch):
-    got = mbq.smoothquant(case.apply, case.params, [batch], W4A8, where=tower_only)
+def test_smoothquant_on_the_tower_says_what_cannot_be_folded(case):
+    def tower(params, pixels):
+        return siglip.hidden_states(params, pixels, config=case.config.vision)[0]
+
+    pixels = case.inputs["pixel_values"].reshape(-1, 3, 42, 42)
+    got = mbq.smoothquant(tower, case.params["vision"], [mbq.Batch((pixels,))], W4A8)
     first = {g.sites: g for g in got.report.groups if g.block == 0}
-    at = "vision.layers.0."
+    at = "layers.0."
     attention = tuple(f"{at}attention.{n}.kernel" for n in ("query", "key", "value"))
     folded = {sites: group.fold for sites, group in first.items() if group.fold}
     norms = {
@@ -127,7 +127,7 @@ def test_smoothquant_on_the_tower_says_what_cannot_be_folded(case, batch):
     assert max(group.change for group in got.report.groups) <= 1e-6
     assert "tanh" in first[(f"{at}mlp.down.kernel",)].note
     assert "norm" in first[(f"{at}attention.output.kernel",)].note
-    assert jnp.shape(got.params["decoder"]["layers"][0]["mlp"]["up"]["kernel"])
+    assert isinstance(got.params["layers"][1]["mlp"]["up"]["kernel"], QTensor)
 
 
 def test_tower_tokens_need_masks_of_their_own(case, batch):

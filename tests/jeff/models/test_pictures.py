@@ -15,6 +15,23 @@ def test_every_mode_becomes_rgb():
         assert got.mode == "RGB" and got.size == (3, 2)
 
 
+def test_grays_of_16_bits_are_scaled(tmp_path):
+    wide = np.array([[0, 128, 129, 257 * 200, 65535]], np.uint16)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    got = np.asarray(pictures.read_picture(tmp_path / "wide.png"))
+    assert got[0, :, 0].tolist() == [0, 0, 1, 200, 255]
+    clear = Image.fromarray(wide)
+    clear.info["transparency"] = 128
+    assert np.asarray(pictures.to_rgb(clear))[0, :2, 1].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_grays_of_32_bits_are_refused(tmp_path, mode):
+    Image.new(mode, (3, 2), 7).save(tmp_path / "wide.tiff")
+    with pytest.raises(ValueError, match=f"wide.tiff.*has mode {mode}, .* 32 bits"):
+        pictures.read_picture(tmp_path / "wide.tiff")
+
+
 def test_transparent_pixels_are_white():
     pixels = np.zeros((1, 2, 4), np.uint8)
     pixels[0, 1, 3] = 255
@@ -42,6 +59,15 @@ def test_files_are_read_and_broken_ones_named(tmp_path):
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(ValueError, match="cannot read a picture from .*a.png"):
         pictures.read_picture(file)
+    Image.new("L", (3, 2)).save(tmp_path / "b.tiff")
+    tiff = (tmp_path / "b.tiff").read_bytes()
+    width = tiff.replace(
+        b"\x00\x01\x04\x00\x01\x00\x00\x00\x03", b"\x00\x01\x04\x00\x01\x00\x00\x00\x00"
+    )
+    assert width != tiff
+    (tmp_path / "b.tiff").write_bytes(width)  # a width of 0
+    with pytest.raises(ValueError, match=r"cannot read a picture from .*b.tiff"):
+        pictures.read_picture(tmp_path / "b.tiff")
     with pytest.raises(ValueError, match="nowhere.png.*No such file"):
         pictures.read_picture(tmp_path / "nowhere.png")
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import qwen2_vl_tiny
+from support import qwen2_vl_tiny, tiny_decoder
 
 from jeff.io import checkpoint
 from jeff.models import (
@@ -93,7 +93,7 @@ def test_greedy_tokens_are_the_originals(case):
     """Sample 0 alone and as it stands, padded, in the batch."""
     embed = jax.jit(functools.partial(qwen2_vl.embed, config=case.config))
     found = generation.generate(
-        case.params["decoder"],
+        tiny_decoder.stack_layers(case.params["decoder"]),
         embed(case.params, case.inputs),
         config=case.config.decoder,
         max_new_tokens=8,

@@ -64,6 +64,15 @@ def test_defaults_are_those_of_transformers(nested):
         ({"vision": {"num_heads": 3}}, "heads must divide width 32"),
         ({"vision": {"depth": 0}}, "layers must be a positive int, got 0"),
         ({"vision": {"hidden_size": 32}}, "decoder's width 64, got 32"),
+        ({"vision": {"depth": "2"}}, "vision_config.depth must be an int, got '2'"),
+        ({"vision": {"mlp_ratio": "4"}}, "vision_config.mlp_ratio must be a number"),
+        ({"vision_config": "x"}, "vision_config must be an object, got 'x'"),
+        ({"text": {"rope_scaling": "x"}}, "rope_scaling must be an object, got 'x'"),
+        (
+            {"text": {"rope_scaling": {"mrope_section": [1.5]}}},
+            r"mrope_section must be a list of ints, got \[1\.5\]",
+        ),
+        ({"text": {"tie_word_embeddings": "no"}}, "must be a bool, got 'no'"),
         ({"image_token_id": 160}, "image_token must be in the vocabulary of 160"),
     ],
 )

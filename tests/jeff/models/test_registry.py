@@ -53,6 +53,21 @@ def test_tokenizer_of_a_gguf_file(folder, tmp_path):
     assert tokenizer.decode(got.ids) == "é abc12 Paris"
 
 
+def test_what_ends_an_answer_is_what_the_gguf_file_says(folder, tmp_path):
+    """Files beside it may be another model's."""
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 77}')
+    file = tiny_gguf.write(tmp_path / "a.gguf", folder, tokenizer={"eos": 1, "eot": 0})
+    model = registry.load(file)
+    assert model.stop_tokens == (1, 0)
+    assert model.chat.variables == (("eos_token", "<|user|>"),)
+    config = registry.read_gguf(file).config
+    assert config["architectures"] == ["LlamaForCausalLM"]
+    assert config["eos_token_id"] == [1, 0] and config["max_position_embeddings"] == 512
+    file = tiny_gguf.write(file, folder, tokenizer={"eos": 999})
+    with pytest.raises(ValueError, match="eos_token_id is 999, there are 262 tokens"):
+        registry.load(file)
+
+
 @pytest.mark.parametrize(
     ("tokenizer", "message"),
     [
