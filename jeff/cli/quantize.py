@@ -10,8 +10,8 @@ from jeff.cli.errors import BadInput, RunFailed, one_line
 from jeff.cli.interrupt import heard
 from jeff.cli.progress import shown
 from jeff.mbq.config import BalanceConfig
-from jeff.mbq.folder_job import Prepared, prepare, quantize_folder
-from jeff.mbq.folder_settings import WORK_FOLDER, FolderSettings
+from jeff.mbq.folder.job import Prepared, prepare, quantize_folder
+from jeff.mbq.folder.settings import WORK_FOLDER, FolderSettings
 from jeff.quantize import QuantConfig
 
 __all__ = ["plan", "quantize"]

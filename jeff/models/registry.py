@@ -237,11 +237,14 @@ def _model(
     **rest: Any,
 ) -> Model:
     module = architecture(kind)
-    config = module.config_from_json(given)
-    rename = renamer(module, tied=config.decoder.tied)
-    params = to_params(
-        module.tensor_table(config), renamed(tensors, rename), dtype=dtype
-    )
+    try:
+        config = module.config_from_json(given)
+        rename = renamer(module, tied=config.decoder.tied)
+        params = to_params(
+            module.tensor_table(config), renamed(tensors, rename), dtype=dtype
+        )
+    except ValueError as error:
+        raise ValueError(f"{rest['folder']}: {error}") from error
 
     def apply(params: Mapping[str, Any], inputs: Mapping[str, Any]) -> Any:
         return module.apply(params, inputs, config=config)

@@ -11,8 +11,8 @@ from jeff.cli import main
 from jeff.io import read_checkpoint, read_quantized
 from jeff.mbq.block_store import BlockStore
 from jeff.mbq.config import BalanceConfig
-from jeff.mbq.folder_job import prepare, quantize_folder
-from jeff.mbq.folder_settings import WORK_FOLDER, FolderSettings
+from jeff.mbq.folder.job import prepare, quantize_folder
+from jeff.mbq.folder.settings import WORK_FOLDER, FolderSettings
 from jeff.models import registry
 from jeff.quantize import QTensor, QuantConfig
 

@@ -317,7 +317,10 @@ def test_judged_at_the_largest_site_where_nothing_depends_on_all():
 
 
 def test_no_model_is_named():
-    """Groups are read off programs: no file knows a model's classes or layers."""
+    """Groups are read off programs: no file knows a model's classes or layers.
+
+    Only the subfolder that feeds and files published models does.
+    """
     names = (
         "llama|qwen|llava|intern|vicuna|mistral|gemma|phi3|siglip|clipvision|bloom|"
         "opt_|falcon|q_proj|o_proj|gate_proj|input_layernorm"

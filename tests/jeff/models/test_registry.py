@@ -134,6 +134,15 @@ def test_places_without_a_model(folder, tmp_path):
         registry.load(tmp_path)
 
 
+def test_a_field_of_another_type_is_named_with_its_folder(folder, tmp_path):
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": "64"}))
+    for file in folder.glob("model*"):
+        (tmp_path / file.name).symlink_to(file)
+    with pytest.raises(ValueError, match=f"{tmp_path.name}: .*hidden_size.*'64'"):
+        registry.load(tmp_path)
+
+
 def test_untied_and_what_stands_beside_the_weights(folder, tmp_path):
     """An output matrix is read where the model is not tied, ignored where it is."""
     read = registry.read_checkpoint(folder).tensors

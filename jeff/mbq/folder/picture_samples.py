@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jeff.mbq.model_samples import Sample, Samples, matrix, rows
+from jeff.mbq.folder.samples import Sample, Samples, matrix, rows
 from jeff.models import chat, registry
 
 __all__ = ["Patched", "Pictured", "Tiled", "samples_of"]

@@ -18,19 +18,20 @@ from jeff import program, tree
 from jeff.evaluate import NoProgress, Progress
 from jeff.io import check_format, check_writable
 from jeff.io.checkpoint import CONFIG_FILE
-from jeff.mbq import folder_files, gptq_method, methods
+from jeff.mbq import gptq_method, methods
 from jeff.mbq.block_store import BlockStore
 from jeff.mbq.calibration import Batch
-from jeff.mbq.calibration_folder import read_entries
 from jeff.mbq.finished import FinishedBlock
-from jeff.mbq.folder_data import Data, choose, read_data
-from jeff.mbq.folder_settings import (
+from jeff.mbq.folder import model_files
+from jeff.mbq.folder.data import Data, choose, read_data
+from jeff.mbq.folder.entries import read_entries
+from jeff.mbq.folder.picture_samples import samples_of
+from jeff.mbq.folder.settings import (
     WORK_FOLDER,
     FolderSettings,
     check_begun,
     note_begun,
 )
-from jeff.mbq.picture_samples import samples_of
 from jeff.mbq.report import Report
 from jeff.models import registry
 from jeff.models.chat_tokens import IGNORED
@@ -58,7 +59,7 @@ class Prepared(NamedTuple):
     """
 
     settings: FolderSettings
-    source: folder_files.Source
+    source: model_files.Source
     data: Data
     blocks: int
 
@@ -100,7 +101,7 @@ def prepare(settings: FolderSettings) -> Prepared:
         )
     check_begun(settings)
     entries = choose(read_entries(settings.calibration), settings)
-    source = folder_files.open_source(settings.source, jnp.dtype(settings.dtype))
+    source = model_files.open_source(settings.source, jnp.dtype(settings.dtype))
     data = read_data(entries, samples_of(source.model), settings)
     blocks, leaves = _found(source.model, data.batches[0], settings)
     names = {row.path: row.name for row in source.table}
@@ -162,7 +163,7 @@ def quantize_folder(
     settings, model = job.settings, job.source.model
     check_writable(settings.out)
     work = settings.out / WORK_FOLDER
-    folder_files.remove_stale(settings.out, work)
+    model_files.remove_stale(settings.out, work)
     note_begun(settings)
     told.stage("quantize blocks", job.blocks)
     quantized = _METHODS[settings.method](
@@ -175,12 +176,12 @@ def quantize_folder(
         store=_Counted(work, told),
     )
     report = quantized.report
-    leaves = folder_files.changed(job.source, quantized.params)
+    leaves = model_files.changed(job.source, quantized.params)
     del quantized
     model.params.clear()
     told.stage("write files", 1)
-    record = folder_files.record(settings, job, report)
-    files = folder_files.write(settings, job.source, leaves, record)
+    record = model_files.record(settings, job, report)
+    files = model_files.write(settings, job.source, leaves, record)
     shutil.rmtree(work, ignore_errors=True)
     told.advance()
     return Result(files, record, report)

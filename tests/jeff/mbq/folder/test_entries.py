@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from support import tiny_checkpoints
 
-from jeff.mbq import calibration_folder, check_batches
-from jeff.mbq.calibration_folder import draw, read_entries, read_samples
-from jeff.mbq.folder_job import next_token_loss
-from jeff.mbq.model_samples import Samples
-from jeff.mbq.picture_samples import samples_of
+from jeff.mbq import check_batches
+from jeff.mbq.folder import entries as entries_module
+from jeff.mbq.folder.entries import draw, read_entries, read_samples
+from jeff.mbq.folder.job import next_token_loss
+from jeff.mbq.folder.picture_samples import samples_of
+from jeff.mbq.folder.samples import Samples
 from jeff.models import registry
 
 MODELS = ("llava_onevision", "qwen2_vl")
@@ -145,9 +146,9 @@ def test_batches_are_made_when_they_are_asked_for(model, tmp_path, monkeypatch):
     """Only what was drawn is read, and no pixel is kept."""
     pairs = tiny_checkpoints.pictures(tmp_path / "pairs")
     opened = []
-    read_picture = calibration_folder.read_picture
+    read_picture = entries_module.read_picture
     monkeypatch.setattr(
-        calibration_folder,
+        entries_module,
         "read_picture",
         lambda path: opened.append(path.name) or read_picture(path),
     )

@@ -27,12 +27,12 @@ _NOT_OF_BLOCKS = ("source", "out", "calibration", "format", "overwrite", "shard_
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FolderSettings:
-    """Settings of `jeff.mbq.folder_job.quantize_folder`.
+    """Settings of `jeff.mbq.folder.job.quantize_folder`.
 
     Attributes:
       source: A Hugging Face folder, one with a GGUF file, or such a file.
       out: Folder of the result.
-      calibration: Folder of calibration data (`jeff.mbq.calibration_folder`).
+      calibration: Folder of calibration data (`jeff.mbq.folder.entries`).
       config: How to quantize.
       method: One of `METHODS`.
       format: One of `jeff.io.FORMATS`.

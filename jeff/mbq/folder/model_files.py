@@ -15,7 +15,7 @@ from jeff.io import versions, write_format
 from jeff.io.checkpoint import CONFIG_FILE, read_checkpoint, read_json
 from jeff.io.raw_layers import Entry, NamedTensors
 from jeff.io.tensor_files import INDEX_FILE, json_text
-from jeff.mbq.folder_settings import FolderSettings
+from jeff.mbq.folder.settings import FolderSettings
 from jeff.mbq.report import Report
 from jeff.models import registry
 from jeff.models.gguf_file import read_gguf
@@ -23,7 +23,7 @@ from jeff.models.tensors import Tensor
 from jeff.quantize import QTensor
 
 if TYPE_CHECKING:
-    from jeff.mbq.folder_job import Prepared
+    from jeff.mbq.folder.job import Prepared
 
 __all__ = [
     "REPORT_FILE",

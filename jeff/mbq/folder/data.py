@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from jeff.mbq.calibration import Batch
-from jeff.mbq.calibration_folder import Entry, draw, read_samples
-from jeff.mbq.folder_settings import FolderSettings
-from jeff.mbq.model_samples import Samples
+from jeff.mbq.folder.entries import Entry, draw, read_samples
+from jeff.mbq.folder.samples import Samples
+from jeff.mbq.folder.settings import FolderSettings
 
 __all__ = ["Data", "choose", "read_data"]
 
