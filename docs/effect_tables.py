@@ -28,7 +28,7 @@ def effect(record: dict[str, Any]) -> str:
       ...     measure("tiny.full.loss", 0.125), measure("tiny.full.accuracy", 0.5),
       ...     measure("tiny.w3.loss_increase.mbq", 0.25, 0.2, 0.3),
       ...     measure("tiny.w3.accuracy.mbq", 0.4, 0.3, 0.5)]}
-      >>> print(effect(record).splitlines()[4])
+      >>> print(effect(record).splitlines()[3])
       | tiny | w3 | `mbq` | 0.250 [0.200, 0.300] | 40.0 % [30.0, 50.0] |  |
     """
     found = {m["name"]: m for m in record["measures"]}

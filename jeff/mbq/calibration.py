@@ -27,6 +27,8 @@ class Batch(NamedTuple):
       masks: Per modality a bool ``[B, N]``: its tokens. Padding and prompt are in
         none. Only methods that tell modalities apart need it.
       targets: What the loss needs beside the outputs; any pytree.
+      weights: float ``[B, N]``, not negative: what each token counts, whatever it was
+        computed from. Used with ``reweight="tokens"`` only, which needs them.
 
     Examples:
       Four vision tokens, a word of the question, a word of the answer:
@@ -45,6 +47,7 @@ class Batch(NamedTuple):
     inputs: tuple[Any, ...]
     masks: Mapping[str, jax.Array] = {}
     targets: Any = None
+    weights: jax.Array | None = None
 
 
 def check_batches(batches: Iterable[Batch]) -> Sequence[Batch]:
@@ -62,7 +65,8 @@ def check_batches(batches: Iterable[Batch]) -> Sequence[Batch]:
         not a tuple, its masks no mapping from names, or a mask is not boolean.
       ValueError: If there is none, a batch holds a NaN or an infinity (the message
         says which batch), shapes differ between batches, or masks are of unequal
-        shapes, overlap or name other modalities than the first batch's.
+        shapes, overlap or name other modalities than the first batch's,
+        or a token's weight is negative.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -89,10 +93,11 @@ def check_batches(batches: Iterable[Batch]) -> Sequence[Batch]:
                 f"batches[{i}].inputs must be a tuple, "
                 f"got {type(batch.inputs).__name__}"
             )
-        for field in ("inputs", "targets"):
+        for field in ("inputs", "targets", "weights"):
             _check_finite(getattr(batch, field), f"batches[{i}].{field}")
         _check_masks(batch.masks, f"batches[{i}].masks")
-        for field in ("inputs", "masks"):
+        _check_weights(batch.weights, f"batches[{i}].weights")
+        for field in ("inputs", "masks", "weights"):
             here = _shapes(getattr(batch, field))
             if here != first.setdefault(field, here):
                 raise ValueError(
@@ -193,6 +198,18 @@ def _check_masks(masks: Mapping[str, jax.Array], label: str) -> None:
     except (TypeError, ValueError) as error:
         # The message starts with "masks", which the label ends in.
         raise type(error)(f"{label}{str(error).removeprefix('masks')}") from None
+
+
+def _check_weights(weights: jax.Array | None, label: str) -> None:
+    if weights is None:
+        return
+    array = np.asarray(weights)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{label} must be floating, got {array.dtype}")
+    if array.ndim != 2:
+        raise ValueError(f"{label} must be [batch, tokens], got shape {array.shape}")
+    if (array < 0).any():
+        raise ValueError(f"{label} must not be negative, got {array.min()}")
 
 
 def _check_finite(value: Any, label: str) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from jeff.mbq import weighing
 from jeff.mbq.block_inputs import BlockInputs
@@ -120,8 +119,8 @@ def begin(
 
 def _check_inputs(job: Job, setting: str) -> None:
     """Refuses masks that do not fit the inputs whose tokens are weighed."""
-    if job.config.reweight == "none" or not job.batches[0].masks:
+    shape = weighing.tokens_shape(job.batches[0], job.config)
+    if job.config.reweight == "none" or not shape:
         return
-    shape = np.shape(next(iter(job.batches[0].masks.values())))
     for plan in job.plans:
         BlockInputs.of(plan, job.leaves).check_tokens(shape, f"set {setting}=False")

@@ -20,6 +20,7 @@ from jeff.mbq.block_plan import BlockPlan
 from jeff.mbq.calibration import Batch
 from jeff.mbq.clip import clip_errors, clip_weight, shrunk
 from jeff.mbq.clip_tokens import Picks, pick_tokens
+from jeff.mbq.config import BalanceConfig
 from jeff.mbq.job import Job
 from jeff.mbq.matrices import Matrices
 from jeff.mbq.prefix import Entering
@@ -197,7 +198,8 @@ def _sampled(job, clip, weigh, block, weights, entering):
     batches = [e.batch for e in entering]
     picks = [
         pick_tokens(
-            _kinds(batches, clip.rows(i), weigh is not None), job.config.clip_tokens
+            _kinds(batches, clip.rows(i), None if weigh is None else job.config),
+            job.config.clip_tokens,
         )
         for i in range(len(clip.groups))
     ]
@@ -221,9 +223,19 @@ def _sampled(job, clip, weigh, block, weights, entering):
     return joined, [jnp.concatenate(a) for a in zip(*shares, strict=True)]
 
 
-def _kinds(batches: Sequence[Batch], rows: int, weighed: bool) -> list[np.ndarray]:
-    """The modality of every row, -1 for none; all alike if tokens are not weighed."""
-    if not weighed:
+def _kinds(
+    batches: Sequence[Batch], rows: int, weighed: BalanceConfig | None
+) -> list[np.ndarray]:
+    """The modality of every row, -1 for none; all alike if tokens are not weighed.
+
+    Tokens with weights of their own are of one kind, those that weigh 0 of none.
+    """
+    if weighed is not None and weighed.reweight == "tokens":
+        return [
+            np.where(np.asarray(b.weights).ravel() > 0, 0, -1).astype(np.int32)
+            for b in batches
+        ]
+    if weighed is None:
         return [np.zeros(rows, np.int32) for _ in batches]
     kinds = []
     for batch in batches:

@@ -10,7 +10,7 @@ __all__ = ["BalanceConfig", "check_used"]
 
 _WORDS = {
     "loss": ("mae", "mse"),
-    "reweight": ("ratio_floor", "ratio", "uniform", "answer", "none"),
+    "reweight": ("ratio_floor", "ratio", "uniform", "answer", "tokens", "none"),
     "share": ("max", "mean"),
     "rounding": ("nearest", "gptq"),
 }
@@ -33,7 +33,8 @@ class BalanceConfig:
       reweight: How tokens weigh in the loss of MBQ: ``"ratio_floor"`` (the program's:
         vision by the sensitivity ratio, raised to the median over layers),
         ``"ratio"`` (the paper's), ``"uniform"`` (all named tokens alike),
-        ``"answer"`` (the reference modality alone) or ``"none"`` (every token,
+        ``"answer"`` (the reference modality alone), ``"tokens"`` (what `Batch.weights`
+        says of each token, such as its own gradient) or ``"none"`` (every token,
         padding included).
       reference: The modality that weighs 1.
       grid: Number of exponents tried.
@@ -71,7 +72,7 @@ class BalanceConfig:
     weights: QuantConfig
     activation_bits: int | None = None
     loss: Literal["mae", "mse"] = "mae"
-    reweight: Literal["ratio_floor", "ratio", "uniform", "answer", "none"] = (
+    reweight: Literal["ratio_floor", "ratio", "uniform", "answer", "tokens", "none"] = (
         "ratio_floor"
     )
     reference: str = "language"

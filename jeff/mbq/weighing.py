@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jeff.mbq.block_store import BlockStore
@@ -23,6 +24,7 @@ __all__ = [
     "check_tokens",
     "needs_loss",
     "sensitivities",
+    "tokens_shape",
     "weigher",
 ]
 
@@ -109,7 +111,7 @@ def check_call(
     config: BalanceConfig,
     stacks: Sequence[tuple[Stack, Sequence[Group]]],
 ) -> None:
-    """Refuses masks that do not fit the settings or the program.
+    """Refuses masks or weights that do not fit the settings or the program.
 
     Args:
       batches: Checked calibration data.
@@ -117,11 +119,40 @@ def check_call(
       stacks: Each stack of blocks, with the groups whose tokens are weighed.
 
     Raises:
-      ValueError: As `check_tokens`.
+      ValueError: As `check_tokens`; likewise of `Batch.weights` with
+        ``reweight="tokens"``, where there must be some and not all of them zero.
     """
-    if config.reweight != "none":
-        groups = [g for _, some in stacks for g in some]
+    groups = [g for _, some in stacks for g in some]
+    if config.reweight == "tokens":
+        if batches[0].weights is None:
+            raise ValueError("batches[0].weights is None: reweight='tokens' needs them")
+        if not any(np.any(np.asarray(b.weights) > 0) for b in batches):
+            raise ValueError("weights are zero for every token of every batch")
+        _check_rows(groups, tokens_shape(batches[0], config), "weights")
+    elif config.reweight != "none":
         check_tokens(batches, groups, config.reference)
+
+
+def tokens_shape(batch: Batch, config: BalanceConfig) -> tuple[int, ...]:
+    """Shape of what weighs the tokens of a batch.
+
+    Args:
+      batch: A checked batch.
+      config: `BalanceConfig.reweight` decides what it is.
+
+    Returns:
+      ``(B, N)``; ``()`` if there is nothing.
+
+    Examples:
+      >>> from jeff.quantize import QuantConfig
+      >>> config = BalanceConfig(weights=QuantConfig(bits=3), reweight="tokens")
+      >>> tokens_shape(Batch((), weights=np.ones((1, 3))), config)
+      (1, 3)
+    """
+    if config.reweight == "tokens":
+        return np.shape(batch.weights) if batch.weights is not None else ()
+    masks = list(batch.masks.values())
+    return np.shape(masks[0]) if masks else ()
 
 
 def check_tokens(
@@ -147,12 +178,16 @@ def check_tokens(
     """
     check_modalities(batches, reference)
     tokens = np.shape(next(iter(batches[0].masks.values())))
+    _check_rows(groups, tokens, "masks")
+
+
+def _check_rows(groups: Sequence[Group], tokens: tuple[int, ...], what: str) -> None:
     for group in groups:
         shape = group.y_shape
         if not fits_tokens(shape, tokens):
             raise ValueError(
-                f"masks must have a token for every row of site {group.inspect!r}, "
-                f"whose output has shape {shape}; got masks of shape {tokens} "
+                f"{what} must have a token for every row of site {group.inspect!r}, "
+                f"whose output has shape {shape}; got {what} of shape {tokens} "
                 "(leave the site out with where, if it is no part of the decoder)"
             )
 
@@ -244,6 +279,8 @@ def weigher(
     def weigh(group, block, batch):
         if config.reweight == "none":
             return None, {}
+        if config.reweight == "tokens":
+            return jnp.asarray(batch.weights, jnp.float32), {}
         row, mode = {}, config.reweight
         if mode not in ("uniform", "answer"):
             row = {m: float(r[block]) for m, r in ratios[group.inspect].items()}

@@ -87,6 +87,11 @@ def _check_tokens(
     hessian = config.weighted_hessian and (
         settings.method == "gptq" or config.rounding == "gptq"
     )
+    if config.reweight == "tokens":
+        raise ValueError(
+            "reweight='tokens' needs a weight for each token, which a folder of "
+            "calibration data does not hold; call jeff.mbq with Batch.weights"
+        )
     if config.reweight == "none" or not (settings.method == "mbq" or hessian):
         return
     where = f"{settings.calibration}: {settings.method} weighs tokens by modality"

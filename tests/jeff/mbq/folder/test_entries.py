@@ -34,7 +34,8 @@ def test_rows_of_arrays_become_the_inputs_of_the_model(model, tmp_path):
     valid = stored["attention_mask"] > 0
     samples = read(rows, model)
     maker = samples_of(model)
-    ((inputs,), masks, labels) = maker.batches(samples, 2)[0]
+    batch = maker.batches(samples, 2)[0]
+    (inputs,), masks, labels = batch.inputs, batch.masks, batch.targets
     sizes = {"llava_onevision": ("image_sizes", lambda s: [[tuple(x)] for x in s]),
              "qwen2_vl": ("image_grid_thw", np.asarray)}  # fmt: skip
     name, form = sizes[model.architecture]
