@@ -12,8 +12,9 @@ import smollm2_vlm as vlm
 from jeff import program
 from jeff.data import embedded
 from jeff.evaluate import NoProgress
-from jeff.mbq import Batch, GroupSpec, study_data
-from jeff.mbq.study import answer_loss
+from jeff.mbq import Batch, GroupSpec
+from jeff.mbq.study import data as study_data
+from jeff.mbq.study.study import answer_loss
 from jeff.models import pretrained
 
 __all__ = ["LAYERS", "Judgement", "Subject", "embedded_subject", "smollm2_subject"]

@@ -25,12 +25,12 @@ import safetensors.numpy
 
 from jeff.data import fetch
 from jeff.models import decoder, llama, pretrained, tiny_vlm
-from jeff.models.block import attend, block, rms_norm
-from jeff.models.decoder_config import DecoderConfig
-from jeff.models.gguf_file import read_gguf
-from jeff.models.gguf_tokenizer import gguf_tokenizer
-from jeff.models.head import logits
-from jeff.models.rotary import rotary_tables
+from jeff.models.decoder.block import attend, block, rms_norm
+from jeff.models.decoder.config import DecoderConfig
+from jeff.models.decoder.head import logits
+from jeff.models.decoder.rotary import rotary_tables
+from jeff.models.gguf.file import read_gguf
+from jeff.models.gguf.tokenizer import gguf_tokenizer
 from jeff.models.tensors import to_params
 
 PROJECTOR = pathlib.Path(__file__).parent / "records" / "smollm2_projector.safetensors"

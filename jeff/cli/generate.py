@@ -9,7 +9,7 @@ from jeff.cli.errors import BadInput, RunFailed, nearest, one_line
 from jeff.models import registry
 from jeff.models.answer import answer, prompt_inputs
 from jeff.models.generation import check_settings
-from jeff.models.pictures import read_picture
+from jeff.models.vision.pictures import read_picture
 
 __all__ = ["generate"]
 

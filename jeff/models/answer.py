@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jeff import base, program, quantize
-from jeff.models import chat, chat_tokens, decoder
+from jeff.models import chat, decoder
+from jeff.models.chat import tokens as chat_tokens
 from jeff.models.generation import generate
 from jeff.models.registry import Model, architecture
 
@@ -114,7 +115,7 @@ def prompt_inputs(
       model: The model.
       prompt: Words, or tokens as they are (for checkpoints without a tokenizer).
       pictures: Pictures before the words, for vision-language models; anything that
-        `jeff.models.pictures.to_rgb` takes.
+        `jeff.models.vision.pictures.to_rgb` takes.
       raw: Continue the words themselves instead of answering them in the model's chat
         template.
 

@@ -13,7 +13,7 @@ from jax import core, lax
 
 from jeff import base, program
 from jeff.models import decoder
-from jeff.models.decoder_config import DecoderConfig, Sequence, check_sequence
+from jeff.models.decoder.config import DecoderConfig, Sequence, check_sequence
 from jeff.models.sampling import sample
 
 __all__ = ["Generated", "check_settings", "generate"]

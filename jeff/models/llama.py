@@ -12,8 +12,8 @@ from typing import Any
 import jax
 
 from jeff.models import decoder
-from jeff.models.decoder_config import DecoderConfig, Sequence
-from jeff.models.decoder_json import decoder_config_from_json
+from jeff.models.decoder.config import DecoderConfig, Sequence
+from jeff.models.decoder.from_json import decoder_config_from_json
 from jeff.models.tensors import Tensor, decoder_tensors
 
 __all__ = ["Config", "apply", "config_from_json", "embed", "rename", "tensor_table"]

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 
 from jeff.io.checkpoint import CONFIG_FILE, read_checkpoint, read_json
 from jeff.io.quantized import read_quantized
-from jeff.models.chat_format import ChatFormat, chat_format
-from jeff.models.decoder import stack_layers_in_place
-from jeff.models.gguf_file import read_gguf, require
-from jeff.models.gguf_tokenizer import gguf_chat_format, gguf_tokenizer
+from jeff.models.chat.format import ChatFormat, chat_format
+from jeff.models.decoder.model import stack_layers_in_place
+from jeff.models.gguf.file import read_gguf, require
+from jeff.models.gguf.tokenizer import gguf_chat_format, gguf_tokenizer
 from jeff.models.tensors import renamed, to_params
 
 __all__ = ["ARCHITECTURES", "Model", "architecture", "load", "locate", "renamer"]

@@ -5,13 +5,15 @@ it is stored transposed. Loading and saving are both read off it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jeff import base
-from jeff.models.decoder_config import DecoderConfig
+
+if TYPE_CHECKING:  # the decoder itself is made of these tables
+    from jeff.models.decoder.config import DecoderConfig
 
 __all__ = [
     "Tensor",
@@ -39,7 +41,7 @@ class Tensor(NamedTuple):
     transpose: bool = False
 
 
-def decoder_tensors(config: DecoderConfig, *, prefix: str = "") -> tuple[Tensor, ...]:
+def decoder_tensors(config: "DecoderConfig", *, prefix: str = "") -> tuple[Tensor, ...]:
     """The table of a decoder, under ``decoder`` in params.
 
     Args:
@@ -50,6 +52,7 @@ def decoder_tensors(config: DecoderConfig, *, prefix: str = "") -> tuple[Tensor,
       A row per tensor; no row for the output matrix if it is tied.
 
     Examples:
+      >>> from jeff.models.decoder import DecoderConfig
       >>> config = DecoderConfig(vocabulary=96, width=32, layers=2, heads=4, kv_heads=2,
       ...                        head_dim=8, hidden=64)
       >>> table = decoder_tensors(config, prefix="language_model.")

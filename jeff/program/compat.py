@@ -8,7 +8,7 @@ References:
   ``jax.extend.core``, https://docs.jax.dev/en/latest/jax.extend.core.html.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax.extend.core as jex
@@ -23,6 +23,7 @@ __all__ = [
     "open_jaxpr",
     "scan_layout",
     "shard_map_axes",
+    "subprograms",
 ]
 
 # Equations that just run their sub-program.
@@ -108,6 +109,27 @@ def open_jaxpr(jaxpr: Any) -> Any:
       The open jaxpr.
     """
     return getattr(jaxpr, "jaxpr", jaxpr)
+
+
+def subprograms(eqn: Any) -> Iterator[Any]:
+    """All sub-programs of an equation, whatever it is: bodies, branches, conditions.
+
+    Args:
+      eqn: An equation of a jaxpr.
+
+    Yields:
+      Its closed and open jaxprs, by the names of their parameters.
+
+    Examples:
+      >>> import jax
+      >>> f = lambda x: jax.lax.cond(x > 0, lambda y: -y, lambda y: y, x)
+      >>> len(list(subprograms(jax.make_jaxpr(f)(1.0).eqns[-1])))
+      2
+    """
+    for _, value in sorted(eqn.params.items()):
+        for inner in value if isinstance(value, list | tuple) else (value,):
+            if hasattr(open_jaxpr(inner), "eqns"):
+                yield inner
 
 
 def scan_layout(eqn: Any) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jeff import base
-from jeff.program import evaluation, graph, trace
+from jeff.program import evaluation, graph, reach, trace
 from jeff.program.origin import Atom
 from jeff.program.rewrite import Run, Scope
 from jeff.program.sites import Found
@@ -127,7 +127,7 @@ def make_piece(
       The piece.
     """
     begun = {v.number for v in start}
-    depends = _dependents(frame, begun)
+    depends = reach.dependents(frame, begun)
     steps: set[int] = set()
     weights: dict[str, graph.Value] = {}
     side: dict[int, graph.Value] = {}
@@ -172,14 +172,6 @@ def _whole_leaf(found: Found, value: graph.Value) -> str | None:
     kept = [i for i in range(len(leaf.shape)) if i not in origin.stack]
     plain = [(Atom(i, leaf.shape[i]),) for i in kept]
     return name if list(origin.axes) == plain else None
-
-
-def _dependents(frame: graph.Frame, begun: set[int]) -> set[int]:
-    depends = set(begun)
-    for step in frame.steps:
-        if any(v.number in depends for v in step.inputs):
-            depends.update(v.number for v in step.outputs)
-    return depends
 
 
 def entry_weights(

@@ -176,6 +176,8 @@ CASES = {
 }
 """Small products that cover what an implementation may be asked."""
 
+_pack = jax.jit(layouts.pack, static_argnames=("bits", "axis", "stride"))
+
 
 def make(case: Case, seed: int = 0) -> Arrays:
     """Random operands of a product.
@@ -208,9 +210,7 @@ def make(case: Case, seed: int = 0) -> Arrays:
         zero = jnp.asarray(zero, case.zero)
     return Arrays(
         x=jnp.asarray(rng.normal(size=(*stack, case.rows, case.size)), case.x_dtype),
-        packed=layouts.pack(
-            jnp.asarray(codes), bits=case.bits, axis=-2, stride=case.stride
-        ),
+        packed=_pack(codes, bits=case.bits, axis=-2, stride=case.stride),
         scale=jnp.asarray(scale, case.scale_dtype),
         zero=zero,
     )

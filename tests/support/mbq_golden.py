@@ -12,9 +12,9 @@ import numpy as np
 
 import jeff
 from jeff import mbq
-from jeff.mbq.balancing import balance
-from jeff.mbq.call import begin
-from jeff.mbq.choosers import searched
+from jeff.mbq.call.begin import begin
+from jeff.mbq.methods.balancing import balance
+from jeff.mbq.methods.choosers import searched
 from jeff.quantize import QuantConfig
 from support import mbq_toy
 

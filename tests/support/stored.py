@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jeff import base
 
@@ -48,5 +49,6 @@ class Rounded(base.StoredWeight):
 
 def rounded(w: jax.Array) -> Rounded:
     """`w`, ``[..., K, N]``, rounded to 127 steps of its largest value per channel."""
-    scale = jnp.max(jnp.abs(w), axis=-2, keepdims=True) / 127.0
-    return Rounded(jnp.round(w / scale).astype(jnp.int8), scale)
+    w = np.asarray(w)  # JAX would compile a program for each shape
+    scale = np.abs(w).max(axis=-2, keepdims=True) / np.asarray(127, w.dtype)
+    return Rounded(jnp.asarray(np.round(w / scale).astype(np.int8)), jnp.asarray(scale))

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jeff import base, tree
 
@@ -102,14 +103,16 @@ def store(w: jax.Array, shared: tuple[int, ...] = (-2,)) -> Toy:
     """`w` in at most 127 steps, with one scale along the `shared` axes.
 
     Scales are powers of two, so that decoding is exact and fusing it into a sum (a
-    fused multiply-add) changes no bit.
+    fused multiply-add) changes no bit. Made by NumPy: JAX would compile a program for
+    each shape.
     """
-    w32 = w.astype(jnp.float32)
+    w32 = np.asarray(w).astype(np.float32)
     axes = tuple(a % w.ndim for a in shared)
-    largest = jnp.max(jnp.abs(w32), axis=axes, keepdims=True)
-    _, exponent = jnp.frexp(largest / 127.0 + 1e-8)
-    scale = jnp.ldexp(jnp.float32(1), exponent)
-    return Toy(jnp.round(w32 / scale).astype(jnp.int8), scale, w.dtype)
+    largest = np.abs(w32).max(axis=axes, keepdims=True)
+    _, exponent = np.frexp(largest / np.float32(127) + np.float32(1e-8))
+    scale = np.ldexp(np.float32(1), exponent)
+    integers = np.round(w32 / scale).astype(np.int8)
+    return Toy(jnp.asarray(integers), jnp.asarray(scale), w.dtype)
 
 
 def store_sites(params: Any, sites: Any, kinds: tuple[str, ...] = ()) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from jeff.mbq.calibration import Batch
+from jeff.mbq.calibration.batches import Batch
 from jeff.mbq.folder.entries import Entry, draw, read_samples
 from jeff.mbq.folder.samples import Samples
 from jeff.mbq.folder.settings import FolderSettings

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jeff.mbq.folder.samples import Sample, Samples, matrix
-from jeff.models.pictures import read_picture
+from jeff.models.vision.pictures import read_picture
 
 __all__ = ["Entry", "draw", "read_entries", "read_samples"]
 

@@ -18,10 +18,10 @@ from jeff import program, tree
 from jeff.evaluate import NoProgress, Progress
 from jeff.io import check_format, check_writable
 from jeff.io.checkpoint import CONFIG_FILE
-from jeff.mbq import gptq_method, methods
-from jeff.mbq.block_store import BlockStore
-from jeff.mbq.calibration import Batch
-from jeff.mbq.finished import FinishedBlock
+from jeff.mbq import methods
+from jeff.mbq.blocks.finished import FinishedBlock
+from jeff.mbq.blocks.store import BlockStore
+from jeff.mbq.calibration.batches import Batch
 from jeff.mbq.folder import model_files
 from jeff.mbq.folder.data import Data, choose, read_data
 from jeff.mbq.folder.entries import read_entries
@@ -34,7 +34,7 @@ from jeff.mbq.folder.settings import (
 )
 from jeff.mbq.report import Report
 from jeff.models import registry
-from jeff.models.chat_tokens import IGNORED
+from jeff.models.chat.tokens import IGNORED
 from jeff.quantize import quantize
 
 __all__ = ["Prepared", "Result", "next_token_loss", "prepare", "quantize_folder"]
@@ -42,7 +42,7 @@ __all__ = ["Prepared", "Result", "next_token_loss", "prepare", "quantize_folder"
 _METHODS = {
     "mbq": methods.mbq,
     "awq": methods.awq,
-    "gptq": gptq_method.gptq,
+    "gptq": methods.gptq,
     "smoothquant": methods.smoothquant,
     "rtn": methods.rtn,
 }

@@ -18,7 +18,7 @@ from jeff.io.tensor_files import INDEX_FILE, json_text
 from jeff.mbq.folder.settings import FolderSettings
 from jeff.mbq.report import Report
 from jeff.models import registry
-from jeff.models.gguf_file import read_gguf
+from jeff.models.gguf.file import read_gguf
 from jeff.models.tensors import Tensor
 from jeff.quantize import QTensor
 

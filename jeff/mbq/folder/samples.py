@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jeff.mbq.calibration import Batch
-from jeff.models import chat, chat_tokens, registry
+from jeff.mbq.calibration.batches import Batch
+from jeff.models import chat, registry
+from jeff.models.chat import tokens as chat_tokens
 
 __all__ = ["Batches", "Sample", "Samples", "matrix", "rows"]
 
@@ -103,7 +104,7 @@ class Samples:
           pictures: What reads each picture.
 
         Raises:
-          TypeError: As `jeff.models.chat_tokens.tokenize`.
+          TypeError: As `jeff.models.chat.tokens.tokenize`.
           ValueError: Likewise; or if there is no tokenizer, or there are pictures for a
             text model.
         """

@@ -14,7 +14,7 @@ from jax import lax
 from jeff import base, program
 from jeff.models import decoder
 from jeff.models.decode_bench.workload import Scheme
-from jeff.models.decoder_config import DecoderConfig
+from jeff.models.decoder.config import DecoderConfig
 from jeff.quantize import QTensor, fake_quant_activations, fused, integer_dots
 from pallas_kernels.dequant_matmul import timing
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jeff import prng, tree
 from jeff.models.decode_bench.workload import Scheme, group_size
-from jeff.models.decoder_config import DecoderConfig
+from jeff.models.decoder.config import DecoderConfig
 from jeff.models.tensors import decoder_tensors, params_like
 from jeff.quantize import QTensor
 from pallas_kernels import bits as layouts

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from jeff.models.decoder_config import DecoderConfig
+from jeff.models.decoder.config import DecoderConfig
 
 __all__ = [
     "DECODERS",

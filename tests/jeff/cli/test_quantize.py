@@ -9,7 +9,7 @@ from support import tiny_checkpoints
 
 from jeff.cli import main
 from jeff.io import read_checkpoint, read_quantized
-from jeff.mbq.block_store import BlockStore
+from jeff.mbq.blocks.store import BlockStore
 from jeff.mbq.config import BalanceConfig
 from jeff.mbq.folder.job import prepare, quantize_folder
 from jeff.mbq.folder.settings import WORK_FOLDER, FolderSettings
@@ -23,7 +23,7 @@ W3 = ("--bits", "3", "--group-size", "32", *DOWN)
 KILLED = """
 import os, signal, sys
 from jeff.cli import main
-from jeff.mbq.block_store import BlockStore
+from jeff.mbq.blocks.store import BlockStore
 save = BlockStore.save
 def once(*args):
     save(*args)

@@ -10,12 +10,22 @@ import pytest
 from support import mbq_blocks
 
 from jeff import mbq, quantize, tree
-from jeff.mbq import balancing, job, scaling
-from jeff.mbq.done import Done
+from jeff.mbq.call import job
+from jeff.mbq.methods import balancing, scaling
+from jeff.mbq.methods.done import Done
 from jeff.quantize import QuantConfig
 
 CONFIG = mbq.BalanceConfig(weights=QuantConfig(bits=3, group_size=16), reweight="none")
 BLOCK = 4 * 3 * mbq_blocks.D * mbq_blocks.HIDDEN  # bytes of a dense block
+
+
+@pytest.fixture(autouse=True)
+def _earlier_objects_apart():
+    """What earlier tests left need not be looked through by every collection."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def live():

@@ -6,19 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.case import normal
 
 from jeff import mbq
 from jeff.quantize import QuantConfig
 
-KEYS = jax.random.split(jax.random.key(4), 3)
 PARAMS = {
-    "norm": jnp.ones(32).at[::5].set(6.0),
-    "up": jax.random.normal(KEYS[0], (32, 32)) / 6,
-    "down": jax.random.normal(KEYS[1], (32, 32)) / 6,
+    "norm": jnp.asarray(np.where(np.arange(32) % 5, 1, 6), jnp.float32),
+    "up": normal(4, 32, 32),
+    "down": normal(5, 32, 32),
 }
 ANSWER = np.arange(12).reshape(2, 6) % 3 == 2
 MASKS = {"vision": ~ANSWER, "language": ANSWER}
-X = jax.random.normal(KEYS[2], (2, 6, 32)) * jnp.where(ANSWER, 1.0, 3.0)[..., None]
+X = normal(6, 2, 6, 32) * np.float32(np.where(ANSWER, 6, 18))[..., None]
 
 
 def apply(p, x):

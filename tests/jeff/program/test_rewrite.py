@@ -24,6 +24,7 @@ def identity(site, op, x, w):
 
 # Bits are compared between programs compiled alike; compiling takes most of the time.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+decoded = jit(base.decoded)
 
 
 @functools.cache
@@ -35,7 +36,7 @@ def plain(name):
 def _has_gradient_test(name):
     """All plain cases, and one per framework: compiling gradients takes long."""
     chosen = (
-        "nnx_transformer_scanned",
+        "nnx_attention_general",
         "linen_scan_axis_1",
         "haiku_lstm",
         "equinox_attention",
@@ -110,7 +111,7 @@ def test_stored_weights_give_what_their_dense_weights_give(name):
     rules = () if name.startswith("plain") else (identity,)
     apply = rewrite(case.apply, *rules)
     run = jit(lambda params: case.bound(apply)(params, *case.inputs))
-    expected, _ = plain(name)(base.decoded(stored))
+    expected, _ = plain(name)(decoded(stored))
     if "derived" in case.marks:  # decoding may be fused into sums, in another order
         assert_close(run(stored), expected, 1e-6)
     else:
@@ -126,7 +127,7 @@ def test_the_decode_rule_is_the_default_also_inside_rules():
         return op(x, w)
 
     run = jit(lambda params: rewrite(case.apply, look)(params, *case.inputs))
-    expected, _ = plain("plain_scan_layers")(base.decoded(stored))
+    expected, _ = plain("plain_scan_layers")(decoded(stored))
     assert_same(run(stored), expected)
     assert {kind for _, kind, _ in seen} == {"Toy"}
 
@@ -142,17 +143,14 @@ def test_vmap_over_inputs_and_over_stored_params(name):
         lambda a: jnp.stack([a, a // 2 if a.dtype == jnp.int32 else 0.5 * a]),
         case.inputs,
     )
-    dense = base.decoded
     assert_close(
-        jax.jit(jax.vmap(apply, (None, *[0] * len(inputs))))(stored, *inputs),
-        jax.jit(jax.vmap(case.apply, (None, *[0] * len(inputs))))(
-            dense(stored), *inputs
-        ),
+        jit(jax.vmap(apply, (None, *[0] * len(inputs))))(stored, *inputs),
+        jit(jax.vmap(case.apply, (None, *[0] * len(inputs))))(decoded(stored), *inputs),
     )
     assert_close(
-        jax.jit(jax.vmap(apply, (0, *[None] * len(inputs))))(two, *case.inputs),
-        jax.jit(jax.vmap(case.apply, (0, *[None] * len(inputs))))(
-            dense(two), *case.inputs
+        jit(jax.vmap(apply, (0, *[None] * len(inputs))))(two, *case.inputs),
+        jit(jax.vmap(case.apply, (0, *[None] * len(inputs))))(
+            decoded(two), *case.inputs
         ),
     )
 
@@ -235,7 +233,7 @@ def test_qtensors_run_packed_and_equal_their_dense_weights(name, bits):
     packed = tree.map_with_path(pack, case.params)
     apply = rewrite(case.apply)
     assert apply.notes(packed, *case.inputs) == ()
-    expected, _ = plain(name)(base.decoded(packed))
+    expected, _ = plain(name)(decoded(packed))
     got = jit(lambda params: apply(params, *case.inputs))(packed)
     assert_close(got, expected, 1e-6)
 

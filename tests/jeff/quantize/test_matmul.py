@@ -20,8 +20,11 @@ def random_array(shape, seed=0):
     return jnp.asarray(rng.normal(size=shape).astype(np.float32))
 
 
+decode = jax.jit(lambda w: w.decode())
+
+
 def exact(x, w):
-    return np.asarray(x, np.float64) @ np.asarray(w.decode(), np.float64)
+    return np.asarray(x, np.float64) @ np.asarray(decode(w), np.float64)
 
 
 def close(got, want, size):
@@ -146,35 +149,35 @@ def test_derivatives_equal_those_of_the_dense_product(rows, tile):
 def test_integer_zero_points_have_no_derivative():
     w = quantize(random_array((64, 8)), QuantConfig(bits=3, group_size=32))
     x = random_array((5, 64), 1)
-    got = jax.grad(lambda x: jnp.sum(matmul(x, w) ** 2))(x)
-    want = jax.grad(lambda x: jnp.sum((x @ w.decode()) ** 2))(x)
+    got = jax.jit(jax.grad(lambda x: jnp.sum(matmul(x, w) ** 2)))(x)
+    want = jax.jit(jax.grad(lambda x: jnp.sum((x @ w.decode()) ** 2)))(x)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)
     second = jax.jit(jax.hessian(lambda x: jnp.sum(matmul(x, w) ** 2)))(x[0])
-    dense = np.asarray(w.decode())
+    dense = np.asarray(decode(w))
     np.testing.assert_allclose(second, 2 * dense @ dense.T, rtol=1e-4, atol=1e-3)
 
 
 def test_maps_over_x_become_rows():
     w = quantize(random_array((64, 8)), QuantConfig(bits=3, group_size=32))
     x = random_array((2, 7, 64), 1)
-    close(jax.vmap(jax.vmap(lambda x: matmul(x, w)))(x), exact(x, w), 64)
+    close(jax.jit(jax.vmap(jax.vmap(lambda x: matmul(x, w))))(x), exact(x, w), 64)
     close(
-        jax.vmap(lambda x: matmul(x, w), 1, 1)(x[..., None, :])[..., 0, :],
+        jax.jit(jax.vmap(lambda x: matmul(x, w), 1, 1))(x[..., None, :])[..., 0, :],
         exact(x, w),
         64,
     )
     text = jax.jit(jax.vmap(lambda x: matmul(x, w))).lower(x[0]).as_text()
     assert "tensor<7x64xf32>" in text  # one product of seven rows
-    grads = jax.vmap(jax.grad(lambda x: matmul(x, w).sum()))(x[0])
-    close(grads, np.broadcast_to(np.asarray(w.decode()).sum(1), (7, 64)), 8)
+    grads = jax.jit(jax.vmap(jax.grad(lambda x: matmul(x, w).sum())))(x[0])
+    close(grads, np.broadcast_to(np.asarray(decode(w)).sum(1), (7, 64)), 8)
 
 
 def test_maps_over_w_are_loops():
     w = quantize(random_array((3, 64, 8)), QuantConfig(bits=3, group_size=32))
     x = random_array((5, 64), 1)
     both = random_array((3, 5, 64), 2)
-    close(jax.vmap(matmul, (None, 0))(x, w), exact(x, w), 64)
-    close(jax.vmap(matmul)(both, w), exact(both, w), 64)
+    close(jax.jit(jax.vmap(matmul, (None, 0)))(x, w), exact(x, w), 64)
+    close(jax.jit(jax.vmap(matmul))(both, w), exact(both, w), 64)
     # Only the codes mapped: a sweep of faults.
     first = jax.tree.map(lambda a: a[0], w)
     faulty = jax.vmap(

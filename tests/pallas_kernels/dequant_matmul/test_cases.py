@@ -1,5 +1,7 @@
 """Every implementation on every case, against float64."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,9 +20,12 @@ SYNCHRONIZED = [  # several warpgroups, or shared memory used again
 ]
 
 
+unpack = jax.jit(layouts.unpack, static_argnames=("bits", "axis", "stride"))
+
+
 def exact(case, arrays):
     """The product and its size, ``|x| @ |W|``, in float64."""
-    codes = layouts.unpack(arrays.packed, bits=case.bits, axis=-2, stride=case.stride)
+    codes = unpack(arrays.packed, bits=case.bits, axis=-2, stride=case.stride)
     codes = np.asarray(codes, np.float64)[..., : case.size, :]
 
     def wide(a):
@@ -55,6 +60,11 @@ def run(name, implementation, **options):
     return case, arrays, got
 
 
+@functools.cache
+def interpreted(name):
+    return run(name, "interpret")
+
+
 @pytest.mark.parametrize("implementation", ["reference", "xla"])
 @pytest.mark.parametrize("name", cases.CASES)
 def test_plain_implementations(name, implementation):
@@ -68,7 +78,7 @@ def test_xla_by_tiles(name):
 
 @pytest.mark.parametrize("name", KERNEL)
 def test_kernel_in_the_interpreter(name):
-    check(*run(name, "interpret"))
+    check(*interpreted(name))
 
 
 @pytest.mark.parametrize("name", SYNCHRONIZED)
@@ -117,13 +127,13 @@ def test_kernel_refuses_what_it_cannot_do(name):
 
 
 def test_kernel_is_equal_from_run_to_run():
-    *_, first = run("w3 two warpgroups", "interpret")
+    *_, first = interpreted("w3 two warpgroups")
     *_, second = run("w3 two warpgroups", "interpret")
     np.testing.assert_array_equal(first, second)
 
 
 def test_kernel_rounds_its_result_once():
-    case, arrays, wide = run("w4", "interpret")
+    case, arrays, wide = interpreted("w4")
     narrow = dequant_matmul(
         *arrays, bits=case.bits, group_size=case.group_size, implementation="interpret"
     )

@@ -38,6 +38,7 @@ def operands(rows=5, stack=0, zero="float32", columns=8, size=128):
     return cases.make(case)
 
 
+@jax.jit
 def dense(packed, scale, zero):
     codes = layouts.unpack(packed, bits=BITS, axis=-2, stride=STRIDE)
     wide = functools.partial(jnp.repeat, repeats=GROUP, axis=-2)
@@ -92,21 +93,22 @@ def test_maps():
     x, packed, scale, zero = operands(rows=4)
     many = jax.random.normal(jax.random.key(1), (3, 4, 128))
     w = dense(packed, scale, zero)
-    mapped = jax.vmap(lambda x: product(x, packed, scale, zero))
+    mapped = jax.jit(jax.vmap(lambda x: product(x, packed, scale, zero)))
     close(mapped(many), many @ w)
-    text = jax.jit(mapped).lower(many).as_text()
+    text = mapped.lower(many).as_text()
     assert "tensor<12x128xf32>" in text  # one product of twelve rows
     faulty = jnp.stack([packed, packed ^ jnp.uint32(1), packed ^ jnp.uint32(1 << 15)])
     want = jnp.stack([x @ dense(p, scale, zero) for p in faulty])
-    over_words = jax.vmap(lambda p: product(x, p, scale, zero))
+    over_words = jax.jit(jax.vmap(lambda p: product(x, p, scale, zero)))
     close(over_words(faulty), want)
     both = jax.vmap(jax.vmap(lambda x, p: product(x, p, scale, zero)), (None, 0))
     close(
-        both(many, jnp.stack([faulty, faulty])), both_by_hand(many, faulty, scale, zero)
+        jax.jit(both)(many, jnp.stack([faulty, faulty])),
+        both_by_hand(many, faulty, scale, zero),
     )
     stack = operands(rows=4, stack=2)
     rows = jnp.stack([stack.x, 3 * stack.x])
-    got = jax.vmap(lambda x: product(x, *stack[1:]))(rows)
+    got = jax.jit(jax.vmap(lambda x: product(x, *stack[1:])))(rows)
     close(got, rows @ dense(*stack[1:]))
 
 
@@ -127,8 +129,9 @@ def test_derivatives(stack):
 
     def derivatives(multiply):
         of = functools.partial(loss, multiply)
-        gradient = jax.grad(of, (0, 1, 2))(x, scale, zero)
-        return gradient, jax.jvp(of, (x, scale, zero), (x, scale, zero))[1]
+        gradient = jax.jit(jax.grad(of, (0, 1, 2)))(x, scale, zero)
+        forward = jax.jit(lambda *a: jax.jvp(of, a, a)[1])
+        return gradient, forward(x, scale, zero)
 
     got = derivatives(product)
     want = derivatives(lambda x, *w: x @ dense(*w))
@@ -145,8 +148,8 @@ def test_derivatives_of_a_stack_of_tiles(implementation):
         return jnp.sum(multiply(x, packed, scale, zero) ** 2)
 
     tiles = functools.partial(product, tile=64 * 8, implementation=implementation)
-    got = jax.grad(functools.partial(loss, tiles))(x)
-    want = jax.grad(functools.partial(loss, lambda x, *w: x @ dense(*w)))(x)
+    got = jax.jit(jax.grad(functools.partial(loss, tiles)))(x)
+    want = jax.jit(jax.grad(functools.partial(loss, lambda x, *w: x @ dense(*w))))(x)
     np.testing.assert_allclose(got, want, rtol=1e-3, atol=0.2)
 
 

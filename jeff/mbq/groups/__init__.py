@@ -1,0 +1,3 @@
+"""Balance groups: which linears are scaled together, and folded into what."""
+
+__all__ = []

@@ -1,0 +1,3 @@
+"""Weights and activations to what they are stored and computed as."""
+
+__all__ = []

@@ -1,0 +1,3 @@
+"""Balance scales: the candidates and formulas, and the search among them."""
+
+__all__ = []
