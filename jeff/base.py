@@ -90,6 +90,14 @@ class StoredWeight(abc.ABC):
         """
 
     @property
+    def code_bits(self) -> int:
+        """How many low bits of a code are really stored; by default all of its dtype.
+
+        A class whose codes are wider than what it stores says how many it stores.
+        """
+        return jnp.iinfo(jax.eval_shape(lambda: self.codes()).dtype).bits
+
+    @property
     def ndim(self) -> int:
         """Number of axes of the dense weight."""
         return len(self.shape)
@@ -293,6 +301,8 @@ class FaultModel(NamedTuple):
       sample: ``sample(key, like) -> faults``; `like` is the array (or its shape and
         dtype) the faults will hit.
       inject: ``inject(faults, x) -> x``, of the same shape and dtype.
+      sample_each: ``sample_each(keys, likes) -> faults of each``, a fast path for the
+        faults of several arrays: equal to `sample` of each. ``None`` if there is none.
 
     Examples:
       >>> def sample(key, like):
@@ -305,6 +315,9 @@ class FaultModel(NamedTuple):
 
     sample: Callable[[jax.Array, Any], Any]
     inject: Callable[[Any, jax.Array], jax.Array]
+    sample_each: (
+        Callable[[Sequence[jax.Array], Sequence[Any]], Sequence[Any]] | None
+    ) = None
 
 
 class Calibrator(NamedTuple):

@@ -13,7 +13,7 @@ import jax
 
 from jeff import base
 from jeff.program import compat, control, stored_view, trace
-from jeff.program.rules import chain
+from jeff.program.rules import chain, check_sites
 from jeff.program.sites import find
 
 __all__ = ["Rewritten", "rewrite"]
@@ -30,7 +30,8 @@ def rewrite(apply: Callable[..., Any], *rules: base.Rule) -> "Rewritten":
     Args:
       apply: ``apply(params, *inputs, **kwargs)``, any JAX function, or a rewritten
         one, whose rules then stay outermost.
-      *rules: Rules ``rule(site, op, x, w) -> y``; the first is outermost.
+      *rules: Rules ``rule(site, op, x, w) -> y``; the first is outermost. One that
+        has a method ``check(sites)`` is told the `Sites` first, and may refuse them.
 
     Returns:
       A function of the same signature; ``.notes(params, *inputs)`` tells which stored
@@ -94,6 +95,7 @@ class Rewritten:
         """
         traced = self.tracer.trace(params, inputs, kwargs)
         run.found = find(traced)
+        check_sites(run.rules, run.found.sites)
         values = trace.program_inputs(params, inputs, kwargs)
         outs, emitted = run.program(traced.jaxpr, values)
         taps = {s.name: emitted[s.name] for s in run.found.sites if s.name in emitted}
@@ -231,8 +233,7 @@ class Run:
             return view.run(values, x, w)
 
         dtype = eqn.outvars[0].aval.dtype
-        op = chain(self.rules, site, original, shape=view.y_shape, dtype=dtype)
-        y = op(x, w)
+        y = chain(self.rules, site, original, shape=view.y_shape, dtype=dtype)(x, w)
         if self.attach is not None and site.name in scope.feeds:
             y = self.attach(y, scope.feeds[site.name])
         emitted = {}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jeff import base
 
-__all__ = ["chain"]
+__all__ = ["chain", "check_sites"]
 
 _KINDS = (jnp.floating, jnp.integer, jnp.complexfloating, jnp.bool_)
 
@@ -50,6 +50,33 @@ def chain(
     for rule in reversed(rules):
         op = functools.partial(_applied, rule, site, op, shape, jnp.dtype(dtype))
     return op
+
+
+def check_sites(rules: Sequence[base.Rule], sites: Sequence[Any]) -> None:
+    """Tells rules the sites of a program, before any of it runs.
+
+    Args:
+      rules: Rules; those without a method ``check(sites)`` take any program.
+      sites: The program's sites.
+
+    Raises:
+      ValueError: As the rules do, if the program has no site that they are for.
+
+    Examples:
+      >>> class Head:  # a rule for the site "head", which there must be
+      ...     def check(self, sites):
+      ...         if "head" not in [site.name for site in sites]:
+      ...             raise ValueError("there is no head")
+      ...     def __call__(self, site, op, x, w):
+      ...         return 2 * op(x, w) if site.name == "head" else op(x, w)
+      >>> check_sites([Head()], [])
+      Traceback (most recent call last):
+      ValueError: there is no head
+    """
+    for rule in rules:
+        check = getattr(rule, "check", None)
+        if check is not None:
+            check(sites)
 
 
 def _applied(rule, site, op, shape, dtype, x, w) -> jax.Array:

@@ -69,6 +69,8 @@ class Site:
       strides: Per loop around it, how many uses of the leaf one iteration makes
         (negative if the loop runs backwards); 0 where the loop steps through a stack
         of weights.
+      window: Sizes of a convolution's kernel along the image; empty for others.
+      groups: Groups of a convolution's input channels.
       index: Iteration of each loop that steps through the stack; traced in a rule.
     """
 
@@ -92,6 +94,8 @@ class Site:
     custom: bool
     path: tuple[int, ...]
     strides: tuple[int, ...] = ()
+    window: tuple[int, ...] = ()
+    groups: int = 1
     index: tuple[Any, ...] = ()
 
     def key(self, key: jax.Array) -> jax.Array:

@@ -176,7 +176,19 @@ def _describe(step, view, name, uses, names) -> Site:
         custom=step.custom,
         path=step.path,
         strides=tuple(strides.get(f.path, 0) for f in loops),
+        **_kernel(step),
     )
+
+
+def _kernel(step) -> dict[str, Any]:
+    if step.kind != "conv":
+        return {}
+    spatial = step.eqn.params["dimension_numbers"].rhs_spec[2:]
+    shape = step.inputs[step.weight].aval.shape
+    return {
+        "window": tuple(shape[axis] for axis in spatial),
+        "groups": step.eqn.params["feature_group_count"],
+    }
 
 
 def _part(origin, contract: tuple[int, ...]) -> Part:

@@ -168,6 +168,11 @@ class QTensor(base.StoredWeight):
         """The dense weight, computed in float32 and cast to `dtype`."""
         return _decode(self)
 
+    @property
+    def code_bits(self) -> int:
+        """How many low bits of a code are stored: `bits`."""
+        return self.bits
+
     def codes(self) -> jax.Array:
         """The unsigned codes, uint8, of the dense shape."""
         axis = self.contract[-1]

@@ -100,3 +100,23 @@ def test_in_a_loop_the_rule_and_the_site_are_named_too():
     bad = returning(lambda y: y.T)
     with pytest.raises(ValueError, match=r"rule bad at site 'layers' returned shape"):
         rewrite(layers, bad)({"layers": jnp.ones((3, 2, 2))}, X)
+
+
+def test_a_rule_may_refuse_a_program_before_it_runs():
+    told = []
+
+    class Checked:
+        def check(self, sites):
+            told.append([site.name for site in sites])
+            if told[-1] != ["up"]:
+                raise ValueError("no site of mine")
+
+        def __call__(self, site, op, x, w):
+            told.append("ran")
+            return op(x, w)
+
+    run(keeps, Checked())
+    assert told == [["up"], "ran"]
+    with pytest.raises(ValueError, match="no site of mine"):
+        rewrite(lambda p, x: x @ p["down"], Checked())({"down": W}, X)
+    assert told[2:] == [["down"]]

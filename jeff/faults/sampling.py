@@ -1,0 +1,287 @@
+"""The compiled part of sampling: arrays of one kind, drawn together.
+
+Sparse arrays are of one kind if their pages have one span, others if they have one
+size. What is drawn for an array depends on its own key and size only.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jeff.faults import pages, rates
+from jeff.faults.bit_planes import bit_planes
+from jeff.faults.method import UNITS, Rate
+from jeff.faults.threshold import below, unreachable
+from jeff.prng import named_key
+
+__all__ = ["Array", "Kind", "draw_each", "draw_masks", "draw_words", "kind_of"]
+
+
+class Array(NamedTuple):
+    """What is to be drawn for one array.
+
+    Attributes:
+      size: Number of elements.
+      bits: Positions per element.
+      method: Name of the sampler.
+    """
+
+    size: int
+    bits: int
+    method: str
+
+
+class Kind(NamedTuple):
+    """What arrays have in common that are drawn together.
+
+    Attributes:
+      method: Name of the sampler.
+      bits: Positions per element.
+      extent: Span of a page if sparse, else number of elements.
+    """
+
+    method: str
+    bits: int
+    extent: int
+
+
+def kind_of(array: Array) -> Kind:
+    """The kind of an array.
+
+    Args:
+      array: What is to be drawn.
+
+    Returns:
+      Its kind.
+
+    Examples:
+      >>> kind_of(Array(1000, 8, "sparse")), kind_of(Array(1000, 8, "dense"))
+      (Kind(method='sparse', bits=8, extent=16384), Kind(method='dense', bits=8, extent=1000))
+    """  # noqa: E501
+    sparse = array.method == "sparse"
+    extent = pages.paging(array.size, array.bits).span if sparse else array.size
+    return Kind(array.method, array.bits, extent)
+
+
+def draw_each(
+    draw: Callable[..., Any],
+    keys: Sequence[jax.Array],
+    arrays: Sequence[Array],
+    settled: Sequence[Rate],
+) -> list[Any]:
+    """Draws for arrays of all kinds, those of one kind together.
+
+    Args:
+      draw: `draw_words` or `draw_masks`, with its own last argument given.
+      keys: A key per array.
+      arrays: What is to be drawn.
+      settled: The rate of each.
+
+    Returns:
+      What `draw` gives for each array, in order; a traced rate that the method cannot
+      draw counts as overflow.
+
+    Raises:
+      ValueError: If there is not one key per array.
+    """
+    if len(keys) != len(arrays):
+        raise ValueError(f"{len(keys)} keys for {len(arrays)} arrays")
+    groups: dict[Kind, list[int]] = {}
+    for i, array in enumerate(arrays):
+        groups.setdefault(kind_of(array), []).append(i)
+    results: list[Any] = [None] * len(arrays)
+    for kind, members in groups.items():
+        rate = settled[members[0]]
+        drawn = draw(
+            jnp.stack([keys[i] for i in members]),
+            rate.value,
+            kind=kind,
+            sizes=tuple(arrays[i].size for i in members),
+            # Only sparse buffers depend on the largest rate: one trace for the others.
+            top=rate.top if kind.method == "sparse" else None,
+        )
+        over = _unreachable(kind.method, rate)
+        for i, (hit, other, short) in zip(members, drawn, strict=True):
+            results[i] = hit, other, short if over is None else short | over
+    return results
+
+
+def _unreachable(method: str, rate: Rate) -> jax.Array | None:
+    """Whether a traced rate cannot be drawn; a known one was checked, pages check."""
+    if method == "sparse" or rates.is_known(rate.value):
+        return None
+    top = 1.0 if rate.top is None else rate.top
+    return unreachable(rate.value, UNITS[method], top)
+
+
+@functools.partial(jax.jit, static_argnames=("kind", "sizes", "top", "share"))
+def draw_words(
+    keys: jax.Array,
+    rate: Any,
+    *,
+    kind: Kind,
+    sizes: tuple[int, ...],
+    top: float | None,
+    share: float | None,
+) -> list[tuple[jax.Array, jax.Array | None, jax.Array]]:
+    """Words of hit bits.
+
+    Args:
+      keys: Keys of the arrays, ``[arrays]``.
+      rate: float32 ``[]`` or ``[bits]``.
+      kind: The kind of all of them.
+      sizes: Number of words of each.
+      top: Largest rate, for sparse kinds.
+      share: Probability that a hit bit draws a 1, or ``None``.
+
+    Returns:
+      Per array ``(word, ones, overflow)``, the words flat.
+    """
+    bits = kind.bits
+    width = 8 if bits <= 8 else 16 if bits <= 16 else 32
+    dtype = jnp.dtype(f"uint{width}")
+    rate = jnp.broadcast_to(rate, (bits,)) if jnp.ndim(rate) else rate
+    if kind.method == "sparse":
+        return _sparse_words(keys, rate, kind, sizes, top, share, dtype)
+
+    def draw(key):
+        size, every = kind.extent, jnp.broadcast_to(rate, (bits,))
+        if kind.method == "bit_plane":
+            word = bit_planes(key, jnp.pad(every, (0, width - bits)), size, width)
+        else:
+            word = _dense_words(named_key(key, "dense"), every, size, bits, dtype)
+        if share is None:
+            return word, None
+        shares = jnp.full(bits, share, jnp.float32)
+        key_ones = named_key(key, "ones")
+        return word, word & _dense_words(key_ones, shares, size, bits, dtype)
+
+    word, ones = jax.vmap(draw)(keys)
+    return _unstacked(word, ones, len(sizes))
+
+
+@functools.partial(jax.jit, static_argnames=("kind", "sizes", "top", "values"))
+def draw_masks(
+    keys: jax.Array,
+    rate: Any,
+    *,
+    kind: Kind,
+    sizes: tuple[int, ...],
+    top: float | None,
+    values: Callable[[jax.Array, tuple[int, ...]], jax.Array] | None,
+) -> list[tuple[jax.Array, jax.Array | None, jax.Array]]:
+    """Masks of hit elements, and values of the hits.
+
+    Args:
+      keys: Keys of the arrays, ``[arrays]``.
+      rate: float32 ``[]``.
+      kind: The kind of all of them, with one position per element.
+      sizes: Number of elements of each.
+      top: Largest rate, for sparse kinds.
+      values: ``values(key, shape)``, or ``None``.
+
+    Returns:
+      Per array ``(hit, value, overflow)``, flat.
+    """
+    if kind.method == "sparse":
+        return _sparse_masks(keys, rate, kind, sizes, top, values)
+
+    def draw(key):
+        size = kind.extent
+        if kind.method == "bit_plane":
+            word = bit_planes(key, rate, -(-size // 32), 32)
+            lane = jnp.arange(32, dtype=jnp.uint32)
+            hit = ((word[:, None] >> lane) & jnp.uint32(1)).reshape(-1)[:size] == 1
+        else:
+            word = jax.random.bits(named_key(key, "dense", 0), (size,), jnp.uint32)
+            hit = below(word, rate)
+        if values is None:
+            return hit, None
+        value = values(named_key(key, "value"), (size,))
+        return hit, jnp.where(hit, value, jnp.zeros_like(value))
+
+    hit, value = jax.vmap(draw)(keys)
+    return _unstacked(hit, value, len(sizes))
+
+
+def _unstacked(drawn, other, count):
+    none = jnp.zeros((), bool)
+    return [(drawn[i], None if other is None else other[i], none) for i in range(count)]
+
+
+def _dense_words(key, rate, size, bits, dtype):
+    def add_bit(bit, word):
+        drawn = jax.random.bits(jax.random.fold_in(key, bit), (size,), jnp.uint32)
+        hit = below(drawn, rate[bit]).astype(dtype)
+        return word | (hit << bit.astype(dtype))
+
+    return lax.fori_loop(0, bits, add_bit, jnp.zeros(size, dtype))
+
+
+def _sparse_words(keys, rate, kind, sizes, top, share, dtype):
+    paging = [pages.paging(n, kind.bits) for n in sizes]
+    offset, keep, overflow = _page_hits(keys, rate, kind, paging, top)
+    shape = (offset.shape[0], paging[0].elements)
+    row = jnp.arange(shape[0])[:, None]
+
+    def words(chosen):
+        one = jnp.where(chosen, jnp.ones((), dtype), jnp.zeros((), dtype))
+        bit = one << (offset % kind.bits).astype(dtype)
+        # Every position is drawn once at most, so adding bits is joining them.
+        word = jnp.zeros(shape, dtype)
+        return word.at[row, offset // kind.bits].add(bit, mode="drop")
+
+    drawn = [words(keep)]
+    if share is not None:
+
+        def draw(key, shape):
+            return below(jax.random.bits(key, shape, jnp.uint32), share)
+
+        one = _page_values(keys, "ones", draw, paging, offset.shape[1:])
+        drawn.append(words(keep & one))
+    parts = _parts(sizes, paging, overflow, *drawn)
+    return [(p[1], p[2] if share is not None else None, p[0]) for p in parts]
+
+
+def _sparse_masks(keys, rate, kind, sizes, top, values):
+    paging = [pages.paging(n) for n in sizes]
+    offset, keep, overflow = _page_hits(keys, rate, kind, paging, top)
+    shape = (offset.shape[0], paging[0].elements)
+    row = jnp.arange(shape[0])[:, None]
+    drawn = [jnp.zeros(shape, bool).at[row, offset].set(keep, mode="drop")]
+    if values is not None:
+        value = _page_values(keys, "value", values, paging, offset.shape[1:])
+        value = jnp.where(keep, value, jnp.zeros_like(value))
+        flat = jnp.zeros(shape, value.dtype)
+        drawn.append(flat.at[row, offset].set(value, mode="drop"))
+    parts = _parts(sizes, paging, overflow, *drawn)
+    return [(p[1], p[2] if values is not None else None, p[0]) for p in parts]
+
+
+def _page_hits(keys, rate, kind, paging, top):
+    page_keys = _page_keys(keys, "sparse", paging)
+    return pages.hits(page_keys, rate, span=kind.extent, bits=kind.bits, max_rate=top)
+
+
+def _page_values(keys, name, draw, paging, places):
+    """What is drawn for every place of the buffers of pages."""
+    return jax.vmap(lambda key: draw(key, places))(_page_keys(keys, name, paging))
+
+
+def _page_keys(keys, name, paging):
+    named = jax.vmap(lambda key: named_key(key, name))(keys)
+    return pages.page_keys(named, [p.count for p in paging])
+
+
+def _parts(sizes, paging, overflow, *buffers):
+    """Per array whether a page overflowed, and its flat part of every buffer."""
+    start = 0
+    for size, p in zip(sizes, paging, strict=True):
+        own = slice(start, start + p.count)
+        flat = [b[own].reshape(-1)[:size] for b in buffers]
+        yield jnp.any(overflow[own]), *flat
+        start += p.count

@@ -1,0 +1,13 @@
+"""The example of docs/faults.md prints what the page says."""
+
+import pytest
+from support import pages
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+
+@pages.in_checkout
+def test_the_example_of_the_page_prints_what_it_says(capsys):
+    code, said = pages.example("docs/faults.md")
+    exec(compile(code, "docs/faults.md", "exec"), {})
+    assert capsys.readouterr().out == said
