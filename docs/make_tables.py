@@ -20,6 +20,7 @@ from jeff.io import read_result
 ROOT = pathlib.Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "records"
 EFFECT = runpy.run_path(str(pathlib.Path(__file__).with_name("effect_tables.py")))
+FAULTS = runpy.run_path(str(pathlib.Path(__file__).with_name("fault_tables.py")))
 MARKED = re.compile(
     r"(?P<open><!-- (?P<kind>results|goals|summary):(?P<name>[\w.-]+) -->\n)"
     r".*?"
@@ -278,6 +279,7 @@ def filled(text: str) -> str:
 _TABLES = {
     "decode": decoding,
     "dequant_matmul": products,
+    "faults": FAULTS["fault_benchmark"],
     "integer_dot": integers,
     "mbq_effect": EFFECT["effect"],
     "qwix_awq": beside_qwix,

@@ -12,6 +12,8 @@ from typing import Annotated
 import tyro
 
 from jeff.cli.errors import BadInput, nearest
+from jeff.cli.sweep_arguments import Flag as _Flag
+from jeff.cli.sweep_arguments import Sweep
 
 __all__ = [
     "Bench",
@@ -23,10 +25,9 @@ __all__ = [
     "Report",
     "Run",
     "Sites",
+    "Sweep",
     "parse",
 ]
-
-_Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -221,7 +222,7 @@ class Generate:
     """Print an object: text, tokens, prompt_tokens, stopped."""
 
 
-Command = Run | List | Sites | Report | Fetch | Bench | Quantize | Generate
+Command = Run | List | Sites | Report | Fetch | Bench | Quantize | Generate | Sweep
 _NAMED = {
     "run": Run,
     "list": List,
@@ -231,6 +232,7 @@ _NAMED = {
     "bench": Bench,
     "quantize": Quantize,
     "generate": Generate,
+    "sweep": Sweep,
 }
 
 

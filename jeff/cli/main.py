@@ -93,6 +93,11 @@ def _prepared(
         from jeff.cli import generate
 
         return functools.partial(generate.generate, command)
+    if isinstance(command, arguments.Sweep):
+        from jeff.cli import sweep
+
+        job = sweep.plan(command)
+        return functools.partial(sweep.sweep, command, job, registry)
     return functools.partial(_list, command.json, registry)
 
 

@@ -39,6 +39,7 @@ class _Section:
     figures: list[dict[str, str]]
     tables: list[dict[str, Any]]
     stale: bool
+    level: str
 
 
 def report(command: arguments.Report, registry: Sequence[System]) -> int:
@@ -142,8 +143,13 @@ def _section(folder: pathlib.Path, registry: Sequence[System]) -> _Section:
     details = read_details(folder, result=text)
     name = record["system"]
     known = {s.name: s for s in registry}
+    says = record.get("settings", {})
     system = known.get(name) or System(
-        name=name, title=name, summary="", paper="", entry=""
+        name=name,
+        title=str(says.get("title", name)),
+        summary=str(says.get("summary", "")),
+        paper="",
+        entry="",
     )
     stale = details is None and (folder / DETAILS_FILE).exists()
     details = details or Details()
@@ -161,7 +167,14 @@ def _section(folder: pathlib.Path, registry: Sequence[System]) -> _Section:
         ],
         tables=[dataclasses.asdict(table) for table in details.tables],
         stale=stale,
+        level=f"{100 * _level(says):g}",
     )
+
+
+def _level(settings: dict[str, Any]) -> float:
+    """Confidence level of a record's intervals."""
+    level = settings.get("level")
+    return level if isinstance(level, float) else 0.95
 
 
 def _groups(measures: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 import matplotlib.axes
+import matplotlib.colors
 import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
@@ -84,15 +85,16 @@ def svg(figure: Figure, *, name: str) -> str:
       (True, True)
     """
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE}):
-        canvas = matplotlib.figure.Figure(figsize=(5.4, 3.2), layout="constrained")
+        canvas = matplotlib.figure.Figure(figsize=_size(figure), layout="constrained")
         axes = canvas.add_subplot()
         _DRAW[figure.kind](axes, figure)
         axes.set_xlabel(figure.x_label)
-        axes.set_ylabel(figure.y_label)
-        axes.set_yscale(figure.y_scale)
-        if figure.kind != "bars":
-            axes.set_xscale(figure.x_scale)
-        _tidy(axes, figure)
+        if figure.kind != "heatmap":
+            axes.set_ylabel(figure.y_label)
+            axes.set_yscale(figure.y_scale)
+            if figure.kind != "bars":
+                axes.set_xscale(figure.x_scale)
+            _tidy(axes, figure)
         out = io.StringIO()
         canvas.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return _embeddable(out.getvalue(), name)
@@ -158,12 +160,41 @@ def _histograms(axes: matplotlib.axes.Axes, figure: Figure) -> None:
     axes.grid(axis="x", visible=False)
 
 
+def _heatmap(axes: matplotlib.axes.Axes, figure: Figure) -> None:
+    first = int(min(min(s.x) for s in figure.series))
+    width = int(max(max(s.x) for s in figure.series)) - first + 1
+    cells = np.full((len(figure.series), width), np.nan)
+    for row, s in zip(cells, figure.series, strict=True):
+        row[np.array(s.x, int) - first] = s.y
+    edges = np.arange(width + 1) + first - 0.5, np.arange(len(cells) + 1) - 0.5
+    scale = matplotlib.colors.LogNorm() if figure.y_scale == "log" else None
+    drawn = axes.pcolormesh(
+        *edges, np.ma.masked_invalid(cells), cmap="cividis", norm=scale
+    )
+    axes.set_yticks(np.arange(len(cells)), [s.name for s in figure.series])
+    axes.tick_params(axis="y", labelsize=7.5)
+    axes.invert_yaxis()  # the first row on top
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    axes.grid(visible=False)
+    bar = axes.figure.colorbar(drawn, ax=axes, pad=0.02)
+    bar.set_label(figure.y_label, color=_SOFT)
+    bar.outline.set_visible(False)
+
+
 _DRAW = {
     "lines": _lines,
     "bars": _bars,
     "histograms": _histograms,
     "scatter": _scatter,
+    "heatmap": _heatmap,
 }
+
+
+def _size(figure: Figure) -> tuple[float, float]:
+    """Width and height in inches; a heat map grows with its rows."""
+    if figure.kind != "heatmap":
+        return 5.4, 3.2
+    return 5.4, max(2.0, 1.0 + 0.19 * len(figure.series))
 
 
 def _errors(s: Series) -> np.ndarray:

@@ -1,5 +1,5 @@
 """Data: what ships in the wheel, and packages fetched by name."""
 
-from jeff.data import embedded, fetch
+from jeff.data import cifar10, embedded, fetch
 
-__all__ = ["embedded", "fetch"]
+__all__ = ["cifar10", "embedded", "fetch"]

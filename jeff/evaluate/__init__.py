@@ -2,7 +2,14 @@
 
 from jeff.evaluate.accuracy import accuracy, correct
 from jeff.evaluate.figure import Figure, Series
-from jeff.evaluate.interval import Interval, student_t, wilson
+from jeff.evaluate.interval import (
+    Interval,
+    clopper_pearson,
+    empirical_bernstein,
+    proportion,
+    student_t,
+    wilson,
+)
 from jeff.evaluate.measure import Measure, Outcome, Table
 from jeff.evaluate.study import NoProgress, Progress, Study
 
@@ -17,7 +24,10 @@ __all__ = [
     "Study",
     "Table",
     "accuracy",
+    "clopper_pearson",
     "correct",
+    "empirical_bernstein",
+    "proportion",
     "student_t",
     "wilson",
 ]

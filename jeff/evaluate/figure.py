@@ -9,13 +9,13 @@ import numpy as np
 
 __all__ = ["Figure", "Kind", "Scale", "Series"]
 
-Kind = Literal["lines", "bars", "histograms", "scatter"]
+Kind = Literal["lines", "bars", "histograms", "scatter", "heatmap"]
 Scale = Literal["linear", "log"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """One line, one color of bars, one histogram or one cloud of points.
+    """One line, color of bars, histogram or cloud of points, or one row of a heat map.
 
     Arrays of any kind are accepted and kept as tuples of Python numbers.
 
@@ -56,11 +56,12 @@ class Figure:
     """One plot.
 
     Attributes:
-      kind: ``"lines"``, ``"bars"`` (grouped by category), ``"histograms"`` (overlaid)
-        or ``"scatter"``.
+      kind: ``"lines"``, ``"bars"`` (grouped by category), ``"histograms"``
+        (overlaid), ``"scatter"``, or ``"heatmap"``: a row per series, its values as
+        colors in columns at whole numbers `x`, blank where it has none.
       title: Heading: what the reader should see.
       x_label: Name of the horizontal axis, with its unit.
-      y_label: Name of the vertical axis, with its unit.
+      y_label: Name of the vertical axis, or of a heat map's colors, with its unit.
       series: What is drawn, in the order of the legend.
       caption: A sentence below the plot.
       x_scale: ``"linear"`` or ``"log"``.
@@ -68,8 +69,9 @@ class Figure:
 
     Raises:
       ValueError: If the kind or a scale is unknown, nothing is to be drawn, lengths do
-        not fit the kind, the categories of bars differ between series, or a logarithmic
-        axis meets a number that is not positive.
+        not fit the kind, the categories of bars differ between series, columns of a
+        heat map are not whole, or a logarithmic axis meets a number that is not
+        positive.
 
     Examples:
       >>> Figure(
@@ -120,6 +122,9 @@ class Figure:
                 raise ValueError(f"{where}: bars need the same named categories as x")
         elif any(texts):
             raise ValueError(f"{where}: x must be numbers for {self.kind!r}")
+        elif self.kind == "heatmap":
+            if not all(float(x).is_integer() for x in s.x) or len(set(s.x)) < len(s.x):
+                raise ValueError(f"{where}: columns must be different whole numbers")
         elif self.x_scale == "log" and min(s.x) <= 0:
             raise ValueError(f"{where}: a logarithmic x axis needs x > 0")
         # Bars and counts may be zero on a logarithmic axis; points on it may not.

@@ -7,9 +7,10 @@ from jeff.io.compressed_tensors import write_compressed_tensors
 from jeff.io.details import DETAILS_FILE, Details, read_details, write_run
 from jeff.io.formats import FORMATS, check_format, write_format
 from jeff.io.gptq_format import write_gptq
+from jeff.io.named_arrays import fill_params, read_arrays
 from jeff.io.orbax import read_orbax
 from jeff.io.packed_format import write_quantized
-from jeff.io.provenance import device, versions
+from jeff.io.provenance import device, numerics, versions
 from jeff.io.quantized import QuantizedCheckpoint, read_quantized
 from jeff.io.results import (
     RESULT_FILE,
@@ -32,6 +33,9 @@ __all__ = [
     "check_format",
     "check_writable",
     "device",
+    "fill_params",
+    "numerics",
+    "read_arrays",
     "read_checkpoint",
     "read_details",
     "read_orbax",

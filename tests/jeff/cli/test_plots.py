@@ -18,6 +18,7 @@ _CASES = {
         Series("b", ["rtn", "mbq"], [0, 0]),
     ],
     "bars_many": [Series("a", [f"layers.{i}.attn" for i in range(12)], range(12))],
+    "heatmap": [Series("a", [0, 1, 2], [0.1, 0, 0.5]), Series("b", [2, 1], [1, 0.2])],
     "histograms": [Series("a", [0, 1, 2], [5, 0]), Series("b", [0, 2, 4], [1, 1])],
 }
 
@@ -43,6 +44,20 @@ def test_every_kind_gives_valid_svg_with_its_words(case, scale):
     assert ids and all(i.startswith("case-") for i in ids)
     assert "#0102" not in text and "var(--soft)" in text
     assert svg(figure, name="case") == text  # same figure, same bytes
+
+
+def test_a_heat_map_has_a_cell_per_value_and_refuses_other_columns():
+    def drawn(x, rows):
+        series = [Series(f"r{i}", x, [0.5] * len(x)) for i in range(rows)]
+        return Figure(kind="heatmap", title="t", x_label="", y_label="", series=series)
+
+    text = svg(drawn([3, 5], 30), name="n")
+    box = xml.etree.ElementTree.fromstring(text).get("viewBox").split()
+    assert float(box[3]) > 400  # as high as its rows need
+    with pytest.raises(ValueError, match="columns must be different whole numbers"):
+        drawn([0.5], 1)
+    with pytest.raises(ValueError, match="columns must be different whole numbers"):
+        drawn([1, 1], 1)
 
 
 def test_bars_have_their_heights():

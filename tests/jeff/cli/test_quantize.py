@@ -21,7 +21,8 @@ W3 = ("--bits", "3", "--group-size", "32", *DOWN)
 
 # The process kills itself as soon as a block is on the disk.
 KILLED = """
-import os, signal, sys
+import os, signal, sys, jax
+jax.config.update("jax_disable_most_optimizations", True)  # as here
 from jeff.cli import main
 from jeff.mbq.blocks.store import BlockStore
 save = BlockStore.save

@@ -1,0 +1,1 @@
+"""Cases of the fault benchmark: jeff's programs, the peers beside them, statistics."""

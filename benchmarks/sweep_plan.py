@@ -1,0 +1,178 @@
+"""Times trials that run together beside trials that run one after another.
+
+    python benchmarks/sweep_plan.py
+
+A unit of 16 trials of a small network (three convolutions and a linear layer, or three
+linear layers), with weights that differ between trials, or with features that do. Says
+which way `jeff.sweep.make_plan` takes by itself. Programs take turns.
+"""
+
+import dataclasses
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from jeff import io, sweep
+from jeff.sweep import planning
+from jeff.sweep.arguments import checked
+from jeff.sweep.execute import Devices
+from pallas_kernels.dequant_matmul import timing
+
+RECORDS = pathlib.Path(__file__).resolve().parent / "records"
+UNIT = 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """What is timed, and where the record goes."""
+
+    batches: tuple[int, ...] = (1, 16, 64)
+    """Examples that every trial sees."""
+    repeats: int = 20
+    """Timed runs."""
+    remark: tuple[str, ...] = ()
+    """Sentences for the record, such as what else the machine did."""
+    out: pathlib.Path = RECORDS / "sweep_plan.json"
+    """The record."""
+
+
+def convolutions(key):
+    """Weights of three convolutions and a linear layer, and the shape of an image."""
+    shapes = [(3, 3, 3, 16), (3, 3, 16, 32), (3, 3, 32, 32), (32, 10)]
+    return [normal(key, i, s) for i, s in enumerate(shapes)], (16, 16, 3)
+
+
+def products(key):
+    """Weights of three linear layers, and the shape of an input."""
+    shapes = [(256, 256), (256, 256), (256, 10)]
+    return [normal(key, i, s) for i, s in enumerate(shapes)], (256,)
+
+
+def normal(key, i, shape):
+    """A weight matrix or kernel of about unit gain."""
+    scale = np.prod(shape[:-1], dtype=np.float32) ** -0.5
+    return jax.random.normal(jax.random.fold_in(key, i), shape) * scale
+
+
+def apply(weights, x, after=lambda i, y: y):
+    """Outputs of the network; `after` is done to what each layer gives."""
+    for i, w in enumerate(weights):
+        if w.ndim == 4:
+            x = jax.lax.conv_general_dilated(
+                x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+        else:
+            x = (x.mean((1, 2)) if x.ndim == 4 else x) @ w
+        x = after(i, x)
+        x = jax.nn.relu(x) if i < len(weights) - 1 else x
+    return x
+
+
+def hit(key, i, rate, x):
+    """Some elements set to zero."""
+    dead = jax.random.bernoulli(jax.random.fold_in(key, i), rate, x.shape)
+    return jnp.where(dead, 0.0, x)
+
+
+def trial(kind, weights):
+    """Faults of weights, drawn once per trial, or of features, drawn per batch."""
+
+    def draw(key, rate, design):
+        if kind == "features":
+            return key, rate
+        return [hit(key, i, rate, w) for i, w in enumerate(weights)]
+
+    def evaluate(faulty, batch):
+        if kind == "features":
+            y = apply(weights, batch.data, lambda i, y: hit(faulty[0], i, faulty[1], y))
+        else:
+            y = apply(faulty, batch.data)
+        return jnp.sum(jnp.where(batch.valid[:, None], y, 0.0))
+
+    return sweep.Trial(draw, evaluate)
+
+
+def prepared(subject, batch, over):
+    """The plan of a sweep of one unit, and a function that runs it once."""
+    case = checked(*subject, rates=[0.01], trials=UNIT, data=batch)
+    plan = planning.prepare(
+        case, over=over, unit=UNIT, batch=len(batch), devices=jax.local_devices()[:1]
+    )
+    devices = Devices(case, plan, jax.local_devices()[:1])
+    return lambda: next(iter(devices.compute([0], 1)))[1]
+
+
+def measures(case, subject, batch, repeats):
+    """The numbers of one case."""
+    runs = {over: prepared(subject, batch, over) for over in ("map", "vmap")}
+    got = {over: run()[""] for over, run in runs.items()}
+    if not np.allclose(got["map"], got["vmap"], rtol=1e-3, atol=1e-2):
+        raise SystemExit(f"{case}: the two ways differ")
+    programs = {
+        over: timing.Program(first=run, run=run, products=1, sets=1, nbytes=0)
+        for over, run in runs.items()
+    }
+    seconds = timing.times(programs, repeats)
+    chosen = sweep.make_plan(
+        *subject, rates=[0.01], trials=UNIT, data=batch, unit=UNIT, batch=len(batch)
+    ).over
+    found = {f"seconds.{over}.{case}": (s, "s") for over, s in seconds.items()}
+    other = "map" if chosen == "vmap" else "vmap"
+    found[f"ratio.{other}.{case}"] = (seconds[other] / seconds[chosen], "")
+    spreads = [(n, timing.spread(s), unit) for n, (s, unit) in found.items()]
+    return [
+        {
+            "name": name, "value": s.median, "unit": unit, "baseline": None,
+            "paper": None, "low": s.low, "high": s.high, "trials": s.trials,
+        }
+        for name, s, unit in spreads
+    ]  # fmt: skip
+
+
+def main(arguments: Arguments) -> None:
+    """Runs the benchmark and writes the record."""
+    start, key, found = time.perf_counter(), jax.random.key(0), []
+    for make in (convolutions, products):
+        weights, shape = make(key)
+        for kind in ("weights", "features"):
+            for size in arguments.batches:
+                batch = np.asarray(jax.random.normal(key, (size, *shape)))
+                case = f"{make.__name__}.{kind}.batch{size}"
+                subject = (trial(kind, weights), key)
+                found += measures(case, subject, batch, arguments.repeats)
+                m = found[-1]
+                print(
+                    f"{m['name']}: {m['value']:.2f} [{m['low']:.2f}, {m['high']:.2f}]"
+                )
+    record = {
+        "format": io.RESULT_FORMAT,
+        "system": "sweep_plan",
+        "preset": "default",
+        "settings": {
+            "batches": list(arguments.batches), "repeats": arguments.repeats,
+            "unit": UNIT,
+        },
+        "seed": 0,
+        "versions": io.versions(),
+        "device": io.device(),
+        "seconds": round(time.perf_counter() - start, 3),
+        "measures": found,
+        "notes": [
+            "CASE is LAYERS.FAULTS.batchEXAMPLES; a unit of 16 trials at rate 0.01.",
+            "seconds: median and its 95 % interval by ranks, of a unit; ratio.WAY: "
+            "seconds of the way that the plan does not take over those of the one it "
+            "takes, in the same round: larger than 1 where the plan is right.",
+            *arguments.remark,
+        ],
+    }  # fmt: skip
+    io.validate_result(record)
+    io.write_atomically(arguments.out, io.result_text(record))
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, description=__doc__))

@@ -1,0 +1,178 @@
+"""Tables of the fault benchmark's record: ratios, speeds, injections, accuracy."""
+
+from typing import Any
+
+from jeff.cli.quantity import estimate, quantity
+
+__all__ = ["fault_benchmark"]
+
+Measures = dict[str, dict[str, Any]]
+_SAME = "the same"
+_RATIOS = {  # measure: what jeff does, what the peer does, goal
+    "pytorchfi.one_image": ("one image, weight bits at 1e-3", "random weight", "6"),
+    "pytorchfi.one_image_single": ("one image, one weight bit", "random weight", "6"),
+    "pytorchfi.one_image_norm": (
+        "one image, weight bits at 1e-3",
+        "random weight, normalisations not folded",
+        "6",
+    ),
+    "pytorchfi.features": ("one feature bit per image", "the same, or a value", "3"),
+    "mrfi.features": ("a bit of 1e-3 of all features", _SAME, "3"),
+    "pytorchfi.prefix_reuse": ("a weight of the last block", _SAME, "10"),
+    "pytorchfi.prefix_reuse_layer": ("a weight of the last convolution", _SAME, ""),
+    "pytorchfi.prefix_reuse_stage": ("a weight of the last three blocks", _SAME, ""),
+    "torch.one_image": ("one image, no faults", _SAME, ""),
+    "torch.features": ("64 images, no faults", _SAME, ""),
+}
+_CONTESTS = {
+    "one_image": "faulty models per second, one image",
+    "features": "faulty inferences per second, 64 images",
+    "prefix_reuse": "faulty inferences per second, late weights, 64 images",
+}
+
+
+def fault_benchmark(record: dict[str, Any]) -> str:
+    """The record as tables.
+
+    Args:
+      record: Made by ``benchmarks/faults.py``.
+
+    Returns:
+      Markdown.
+
+    Examples:
+      >>> measure = {"name": "ratio.mrfi.features", "value": 1.5, "unit": ""}
+      >>> record = {"device": "cpu, 2 cores", "versions": {}, "notes": [], "measures": [
+      ...     measure | {"low": 1.25, "high": 2.0}]}
+      >>> print(fault_benchmark(record).splitlines()[2])
+      | a bit of 1e-3 of all features | MRFI: the same | 1.500 [1.250, 2.000] |  | 3 |
+    """
+    found = {m["name"]: m for m in record["measures"]}
+    parts = [_ratios(found), _speeds(found), _injections(found)]
+    parts += [_samplers(found), _accuracy(found), _costs(found)]
+    lines = [line for part in parts if part for line in (*part, "")]
+    lines += [f"- {note}".replace("|", "\\|") for note in record["notes"]]
+    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
+    made = f"Made by `python benchmarks/faults.py` on {record['device']} ({versions})."
+    return "\n".join([*lines, "", made])
+
+
+def _ratios(found: Measures) -> list[str]:
+    lines = [
+        "| jeff | beside it | times faster, all cores | one core | goal |",
+        "| --- | --- | --- | --- | ---: |",
+    ]
+    names = {"pytorchfi": "PyTorchFI", "mrfi": "MRFI", "torch": "torch"}
+    for name, (ours, theirs, goal) in _RATIOS.items():
+        both = [found.get(f"ratio.{name}{s}") for s in ("", "_one_core")]
+        if any(both):
+            peer = names[name.partition(".")[0]]
+            lines.append(_row([ours, f"{peer}: {theirs}", *map(_cell, both), goal]))
+    return lines if len(lines) > 2 else []
+
+
+def _speeds(found: Measures) -> list[str]:
+    lines = [
+        "| counted | contender | all cores | one core |",
+        "| --- | --- | ---: | ---: |",
+    ]
+    for contest, counted in _CONTESTS.items():
+        for name, m in found.items():
+            kind, _, rest = name.partition(".")
+            if kind.endswith("_per_second") and rest.startswith(f"{contest}."):
+                contender = rest.partition(".")[2]
+                other = found.get(f"{kind}.{contest}_one_core.{contender}")
+                cells = [counted, f"`{contender}`", _rate(m), _rate(other)]
+                lines.append(_row(cells))
+    return lines if len(lines) > 2 else []
+
+
+def _injections(found: Measures) -> list[str]:
+    lines = [
+        "| rule | injections [fewest, most] | times fewer | answers changed [95 %] |",
+        "| --- | ---: | ---: | --- |",
+    ]
+    for name, m in found.items():
+        if not name.startswith("injections."):
+            continue
+        rule = name.partition(".")[2]
+        ratio = found.get(f"ratio.fixed_rule.{rule}")
+        cells = [
+            f"`{rule}`",
+            _whole(m),
+            "" if ratio is None else f"{ratio['value']:.1f}",
+            _cell(found.get(f"changed_share.{rule}"), "fraction"),
+        ]
+        lines.append(_row(cells))
+    return lines if len(lines) > 2 else []
+
+
+def _samplers(found: Measures) -> list[str]:
+    prefix = "ratio.dense_sampler."
+    lines = [
+        "| rate per bit | sparse sampler | dense sampler | times cheaper [95 %] |",
+        "| ---: | ---: | ---: | --- |",
+    ]
+    for rate in (n.removeprefix(prefix) for n in found if n.startswith(prefix)):
+        seconds = [
+            quantity(found[f"sampler_seconds.{method}.{rate}"]["value"], "s")
+            for method in ("sparse", "dense")
+        ]
+        lines.append(_row([rate, *seconds, _cell(found[prefix + rate])]))
+    return lines if len(lines) > 2 else []
+
+
+def _accuracy(found: Measures) -> list[str]:
+    lines = [
+        "| faults | rate | accuracy [95 %] | answers changed [95 %] |",
+        "| --- | ---: | --- | --- |",
+    ]
+    for name, m in found.items():
+        if name.startswith("float_accuracy."):
+            faults = f"none, float32, {name.partition('.')[2]}"
+            lines.append(_row([faults, "0", _cell(m, "fraction"), ""]))
+    if "golden_accuracy" in found:
+        clean = _cell(found["golden_accuracy"], "fraction")
+        lines.append(_row(["none", "0", clean, ""]))
+    for name, m in found.items():
+        kind, _, rest = name.partition(".")
+        if kind == "accuracy":
+            faults, _, rate = rest.partition(".")
+            changed = _cell(found.get(f"changed.{rest}"), "fraction")
+            lines.append(_row([f"`{faults}`", rate, _cell(m, "fraction"), changed]))
+    return lines if len(lines) > 2 else []
+
+
+def _costs(found: Measures) -> list[str]:
+    prefix = "compile_seconds."
+    lines = ["| case | compilation | intermediate results |", "| --- | ---: | ---: |"]
+    for case in (n.removeprefix(prefix) for n in found if n.startswith(prefix)):
+        size = found.get(f"temporary_bytes.{case}")
+        cells = [
+            f"`{case}`",
+            quantity(found[prefix + case]["value"], "s"),
+            "" if size is None else quantity(size["value"], "bytes"),
+        ]
+        lines.append(_row(cells))
+    return lines if len(lines) > 2 else []
+
+
+def _rate(m: dict[str, Any] | None) -> str:
+    return "" if m is None else f"{m['value']:,.0f} [{m['low']:,.0f}, {m['high']:,.0f}]"
+
+
+def _whole(m: dict[str, Any]) -> str:
+    if m["low"] is None:
+        return f"{m['value']:,.0f}"
+    return f"{m['value']:,.0f} [{m['low']:,.0f}, {m['high']:,.0f}]"
+
+
+def _cell(m: dict[str, Any] | None, unit: str = "") -> str:
+    if m is None:
+        return ""
+    number, suffix, ends = estimate(m["value"], m["low"], m["high"], unit)
+    return " ".join(part for part in (number, suffix, ends) if part)
+
+
+def _row(cells: Any) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,103 @@
+"""Sweeps of keys, rates and designs: planned, resumable, the same to the bit."""
+
+from jeff.sweep.allocation import allocate, pilot_rates, stratified_variance
+from jeff.sweep.batches import Examples
+from jeff.sweep.campaign import feature_faults, weight_and_feature_faults, weight_faults
+from jeff.sweep.curve import CurvePoint, accuracy_curve
+from jeff.sweep.device_means import mean_of_devices
+from jeff.sweep.exhaustive import exhaustive, flip_one
+from jeff.sweep.fault_space import Fault, FaultSpace, enumerate_faults
+from jeff.sweep.golden import examples, golden_outputs
+from jeff.sweep.importance import Weighted, best_proposal, draw_kinds, weighted_estimate
+from jeff.sweep.named_faults import FAULTS, NamedFault, named_fault
+from jeff.sweep.outcome import Outcome, check_overflow, each_outcome, outcome
+from jeff.sweep.plan import Plan
+from jeff.sweep.planning import make_plan
+from jeff.sweep.prefix import Prefix, prefix
+from jeff.sweep.read import read_sweep
+from jeff.sweep.result import SweepResult
+from jeff.sweep.run import run
+from jeff.sweep.sample_size import sample_size
+from jeff.sweep.site_plan import SitePlan, plan_sites
+from jeff.sweep.site_wise import Injections, each_injection, site_wise
+from jeff.sweep.stopping import Margin, Stop, look_level
+from jeff.sweep.storage import STORED, Narrow, stored_as
+from jeff.sweep.strata import Stratified, Stratum, stratified_estimate
+from jeff.sweep.study import FaultStudy, Found, prepare_study, run_study
+from jeff.sweep.study_report import study_outcome
+from jeff.sweep.study_settings import StudySettings
+from jeff.sweep.suffix import Suffix
+from jeff.sweep.trial import Batch, Trial
+from jeff.sweep.two_level import DeviceAccuracy, device_accuracy, paired_difference
+from jeff.sweep.vulnerability import Vulnerability, site_table, weight_table
+from jeff.sweep.weight_map import WeightMap, weight_map
+
+__all__ = [
+    "FAULTS",
+    "STORED",
+    "Batch",
+    "CurvePoint",
+    "DeviceAccuracy",
+    "Examples",
+    "Fault",
+    "FaultSpace",
+    "FaultStudy",
+    "Found",
+    "Injections",
+    "Margin",
+    "NamedFault",
+    "Narrow",
+    "Outcome",
+    "Plan",
+    "Prefix",
+    "SitePlan",
+    "Stop",
+    "Stratified",
+    "Stratum",
+    "StudySettings",
+    "Suffix",
+    "SweepResult",
+    "Trial",
+    "Vulnerability",
+    "WeightMap",
+    "Weighted",
+    "accuracy_curve",
+    "allocate",
+    "best_proposal",
+    "check_overflow",
+    "device_accuracy",
+    "draw_kinds",
+    "each_injection",
+    "each_outcome",
+    "enumerate_faults",
+    "examples",
+    "exhaustive",
+    "feature_faults",
+    "flip_one",
+    "golden_outputs",
+    "look_level",
+    "make_plan",
+    "mean_of_devices",
+    "named_fault",
+    "outcome",
+    "paired_difference",
+    "pilot_rates",
+    "plan_sites",
+    "prefix",
+    "prepare_study",
+    "read_sweep",
+    "run",
+    "run_study",
+    "sample_size",
+    "site_table",
+    "site_wise",
+    "stored_as",
+    "stratified_estimate",
+    "stratified_variance",
+    "study_outcome",
+    "weight_and_feature_faults",
+    "weight_faults",
+    "weight_map",
+    "weight_table",
+    "weighted_estimate",
+]

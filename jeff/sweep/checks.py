@@ -1,0 +1,105 @@
+"""Arrays of counts and probabilities checked early, by name."""
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["probabilities", "rates", "whole"]
+
+
+def whole(
+    name: str,
+    values: Any,
+    *,
+    least: int = 0,
+    most: Any = None,
+    size: int | None = None,
+) -> np.ndarray:
+    """A vector of whole numbers.
+
+    Args:
+      name: The argument's name, for messages.
+      values: Numbers ``[n]``, ``n >= 1``.
+      least: Smallest one allowed.
+      most: Largest one allowed, for all or one each; ``None``: no limit.
+      size: The `n` required; ``None``: any.
+
+    Returns:
+      float64 ``[n]``.
+
+    Raises:
+      ValueError: If the shape is another or a number is not allowed.
+
+    Examples:
+      >>> whole("trials", [3, 4])
+      array([3., 4.])
+      >>> whole("events", [1, 5], most=[3, 4])
+      Traceback (most recent call last):
+        ...
+      ValueError: events[1] must be an integer in [0, 4]: 5
+    """
+    array = np.asarray(values, np.float64)
+    if array.ndim != 1 or not array.size or (size is not None and array.size != size):
+        shape = "[n]" if size is None else f"[{size}]"
+        raise ValueError(f"{name} must be {shape}, not of shape {array.shape}")
+    limit = np.broadcast_to(np.inf if most is None else np.asarray(most), array.shape)
+    good = (array >= least) & (array <= limit) & (array == np.round(array))
+    bad = ~(good & np.isfinite(array))
+    if bad.any():
+        i = int(np.flatnonzero(bad)[0])
+        bound = f">= {least}" if most is None else f"in [{least}, {limit[i]:g}]"
+        raise ValueError(f"{name}[{i}] must be an integer {bound}: {array[i]:g}")
+    return array
+
+
+def rates(name: str, values: Any, size: int) -> np.ndarray:
+    """A vector of numbers in [0, 1].
+
+    Args:
+      name: The argument's name, for messages.
+      values: Numbers ``[size]``.
+      size: How many there must be.
+
+    Returns:
+      float64 ``[size]``.
+
+    Raises:
+      ValueError: If the shape is another or a number is outside.
+
+    Examples:
+      >>> rates("rates", [0, 1], 2)
+      array([0., 1.])
+    """
+    array = np.asarray(values, np.float64)
+    if array.shape != (size,):
+        raise ValueError(f"{name} must be [{size}], not of shape {array.shape}")
+    if not ((array >= 0) & (array <= 1)).all():  # NaN fails too
+        raise ValueError(f"{name} must be in [0, 1]: {array}")
+    return array
+
+
+def probabilities(name: str, values: Any, size: int | None = None) -> np.ndarray:
+    """A vector of probabilities, divided by its sum.
+
+    Args:
+      name: The argument's name, for messages.
+      values: Numbers in [0, 1] whose sum is 1 to 1e-6, as of float32 numbers.
+      size: How many there must be; ``None``: any number.
+
+    Returns:
+      float64, of sum 1.
+
+    Raises:
+      ValueError: If the shape is another, a number is outside, or the sum is not 1.
+
+    Examples:
+      >>> probabilities("target", [0.25, 0.75])
+      array([0.25, 0.75])
+    """
+    array = np.asarray(values, np.float64)
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"{name} must be [n], not of shape {array.shape}")
+    array = rates(name, array, array.size if size is None else size)
+    if abs(array.sum() - 1) > 1e-6:
+        raise ValueError(f"{name} must sum to 1, not to {array.sum()}: {array}")
+    return array / array.sum()

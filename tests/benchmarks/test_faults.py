@@ -1,0 +1,120 @@
+"""The fault benchmark's statistics and report, and its network in PyTorch."""
+
+import importlib
+
+import jax
+import numpy as np
+import pytest
+from support import pages
+
+from jeff import tree
+from jeff.models import resnet
+from jeff.sweep import FaultSpace
+
+pytestmark = pages.in_checkout
+
+
+@pytest.fixture(scope="module")
+def cases():
+    """A function that gives a module of ``benchmarks/faults_cases``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(pages.ROOT / "benchmarks"))
+        yield lambda name: importlib.import_module(f"faults_cases.{name}")
+
+
+def speeds(cases, **seconds):
+    return cases("speed").Speeds(seconds, {}, {}, {}, {}, {"torch": "2"}, {})
+
+
+def test_ratios_are_of_the_same_round_and_the_faster_peer(cases):
+    features = {
+        "jeff_single": [1.0, 2.0, 4.0],
+        "pytorchfi_flip": [9.0, 9.0, 9.0],
+        "pytorchfi_neuron": [2.0, 6.0, 16.0],
+    }
+    timed = speeds(cases, features=features, one_image={}, prefix_reuse={})
+    found = {m.name: m for m in cases("report").speed_measures({2: timed, 1: timed})}
+    ratio = found["ratio.pytorchfi.features"]
+    assert (ratio.low, ratio.value, ratio.high) == (2.0, 3.0, 4.0)
+    assert "ratio.pytorchfi.features_one_core" in found
+    assert found["inferences_per_second.features.jeff_single"].value == 0.5
+    assert not any(name.startswith("ratio.mrfi") for name in found)
+
+
+def test_what_is_missing_is_noted(cases):
+    timed = speeds(cases)._replace(missing={"mrfi": "No module named 'mrfi'"})
+    said = cases("report").notes({1: timed})
+    assert "mrfi is not there: No module named 'mrfi'" in said
+
+
+def test_campaigns_stop_one_after_the_other(cases):
+    injections = cases("injections")
+    changed = np.zeros(4000, bool)
+    changed[::500] = True
+    stopped = list(injections.anytime(changed))
+    assert len(stopped) >= 2
+    for count, (value, low, high, trials) in stopped:
+        assert count == trials and count % 128 == 0
+        assert max(value - low, high - value) <= 0.01
+        assert low <= 0.002 <= high
+
+
+def test_strata_reach_the_margin_and_find_the_share(cases):
+    """Only the two high bits of layer a do harm: 2 of 16 bits of 3 of 4 words."""
+    injections = cases("injections")
+    space = FaultSpace(("a", "b"), (300, 100), (8, 8))
+
+    def inject(faults, pictures):
+        assert pictures.max() < 7
+        found = space.locate(faults)
+        return (np.asarray(found.leaf) == 0) & (np.asarray(found.bit) >= 6)
+
+    made = injections.Campaign(space, 7, inject)
+    for kind in ("bit", "layer_bit"):
+        count, found = injections.stratified(made, np.random.default_rng(0), kind)
+        assert count < 9604
+        assert found.low <= 600 / 3200 <= found.high
+        assert max(found.high - found.value, found.value - found.low) <= 0.01
+
+
+def test_the_figure_has_both_kinds(cases, tmp_path):
+    from jeff.evaluate import Measure
+
+    measures = [Measure("golden_accuracy", 0.7)]
+    for kind in ("weights_int8", "features_mibb"):
+        for rate, value in ((1e-6, 0.7), (1e-3, 0.2)):
+            for name in ("accuracy", "changed"):
+                ends = {"low": value - 0.1, "high": value + 0.1}
+                measures.append(Measure(f"{name}.{kind}.{rate:g}", value, **ends))
+    file = tmp_path / "figure.svg"
+    cases("figure").write(file, measures)
+    text = file.read_text()
+    assert "flip probability per bit" in text and "per multiplication" in text
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_the_network_in_torch_gives_the_same_logits(cases, norm):
+    torch = pytest.importorskip("torch", reason="torch is a peer's, not installed")
+    params = resnet.init(jax.random.key(0), resnet.RESNET_8)
+    arrays = {n: np.asarray(a) for n, a in tree.flatten(params)[0].items()}
+    images = np.asarray(jax.random.normal(jax.random.key(1), (2, 32, 32, 3)))
+    expected = resnet.apply(params, images, padding="both")
+    net = cases("torch_resnet").build(arrays, norm=norm)
+    with torch.no_grad():
+        found = net(torch.from_numpy(images.copy()).permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_the_same_fault_gives_the_same_logits_in_pytorchfi(cases):
+    pytest.importorskip("pytorchfi", reason="pytorchfi is a peer, not installed")
+    params = resnet.init(jax.random.key(0), resnet.RESNET_8)
+    arrays = {n: np.asarray(a) for n, a in tree.flatten(params)[0].items()}
+    images = np.array(jax.random.normal(jax.random.key(1), (2, 32, 32, 3)))
+    name = "blocks.0.first.kernel"  # the second convolution in the order of modules
+    faulty = tree.update(params, {name: params["blocks"][0]["first"]["kernel"].at[
+        2, 0, 5, 7].set(3.0)})  # fmt: skip
+    expected = np.asarray(resnet.apply(faulty, images, padding="both"))
+    found = cases("peer_worker").same_fault(
+        arrays, images, layer=1, place=[7, 5, 2, 0], value=3.0
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
