@@ -139,8 +139,7 @@ class StackSearch:
 
         `tokens` weighs the tokens ``[...]``; ones are the plain mean. Candidates run
         one after the other: `jax.vmap` would hold the weights and outputs of all of
-        the grid at once, where the block of one is what has to fit in memory (and was
-        slower on a CPU).
+        the grid at once, where the block of one is what has to fit in memory.
         """
         region, inspected = self.groups[group].region, self._inspected[group]
 
