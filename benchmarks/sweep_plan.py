@@ -17,9 +17,9 @@ import numpy as np
 import tyro
 
 from jeff import io, sweep
-from jeff.sweep import planning
-from jeff.sweep.arguments import checked
-from jeff.sweep.execute import Devices
+from jeff.sweep.engine.execute import Devices
+from jeff.sweep.planning import choose
+from jeff.sweep.planning.arguments import checked
 from pallas_kernels.dequant_matmul import timing
 
 RECORDS = pathlib.Path(__file__).resolve().parent / "records"
@@ -99,7 +99,7 @@ def trial(kind, weights):
 def prepared(subject, batch, over):
     """The plan of a sweep of one unit, and a function that runs it once."""
     case = checked(*subject, rates=[0.01], trials=UNIT, data=batch)
-    plan = planning.prepare(
+    plan = choose.prepare(
         case, over=over, unit=UNIT, batch=len(batch), devices=jax.local_devices()[:1]
     )
     devices = Devices(case, plan, jax.local_devices()[:1])

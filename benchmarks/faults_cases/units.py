@@ -8,10 +8,10 @@ import jax
 import numpy as np
 
 from jeff import sweep
-from jeff.sweep import memory, planning
-from jeff.sweep.arguments import checked
-from jeff.sweep.execute import Devices
-from jeff.sweep.unit import compiled
+from jeff.sweep.engine.execute import Devices
+from jeff.sweep.planning import choose, memory
+from jeff.sweep.planning.arguments import checked
+from jeff.sweep.planning.unit import compiled
 from pallas_kernels.dequant_matmul import timing
 
 __all__ = ["Case", "Made", "make", "one_weight_flip"]
@@ -74,7 +74,7 @@ def make(case: Case, key: jax.Array, seconds: float) -> Made:
     swept = checked(
         case.trial, key, rates=[case.rate], trials=case.unit * _MOST, data=case.data
     )
-    prepared = planning.prepare(
+    prepared = choose.prepare(
         swept, over=case.over, unit=case.unit, batch=case.batch, devices=places
     )
     if prepared.executable is None:

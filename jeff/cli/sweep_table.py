@@ -10,7 +10,7 @@ import rich.text
 from jeff.cli.quantity import estimate, quantity
 from jeff.evaluate import Interval
 from jeff.sweep import FaultStudy, Found
-from jeff.sweep.targets import expected_faults
+from jeff.sweep.study.targets import expected_faults
 
 __all__ = ["print_curve", "print_layers"]
 

@@ -11,7 +11,7 @@ from jeff.faults import rates
 from jeff.faults.mac_count import site_macs
 from jeff.faults.mibb import mibb
 from jeff.faults.model import overflow_of
-from jeff.faults.where import Where, chooser, chosen
+from jeff.faults.where import Where, chooser, chosen, is_product
 from jeff.program import Site
 
 __all__ = ["mibb_at_sites", "on_features"]
@@ -98,12 +98,12 @@ class _FeatureRule:
     def __init__(self, model, key, where, examples):
         """Keeps its arguments, which `on_features` checks."""
         self.model, self.key, self.where, self.examples = model, key, where, examples
-        self.choose = chooser(where) or _is_hit
+        self.choose = chooser(where) or is_product
 
     def check(self, sites: Iterable[Site]) -> None:
         """Refuses a choice that fits none of a program's sites."""
         if self.where is not None:
-            chosen(self.where, {site.name: site for site in sites}, _is_hit, "site")
+            chosen(self.where, {site.name: site for site in sites}, is_product, "site")
 
     def __call__(
         self, site: Site, op: base.Operation, x: jax.Array, w: Any
@@ -179,11 +179,6 @@ def mibb_at_sites(
         return mibb(rate, **count._asdict(), **settings)
 
     return model
-
-
-def _is_hit(name, site) -> bool:
-    del name
-    return site.kind != "lookup"
 
 
 def _faulty(model, key, y):

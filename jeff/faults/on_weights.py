@@ -11,7 +11,7 @@ from jeff.faults.composed import compose
 from jeff.faults.model import Codes, overflow_of, sample_all
 from jeff.faults.naming import naming
 from jeff.faults.stacks import Stacked, check_stacks, per_entry, stack_axes
-from jeff.faults.where import Where, chooser, chosen
+from jeff.faults.where import Where, chooser, chosen, is_weight
 
 __all__ = ["WeightFaults", "on_weights"]
 
@@ -113,13 +113,13 @@ def on_weights(
 
 def _sources(leaves, where, groups) -> dict[str, str]:
     """Names of the leaves to hit, each with the leaf whose faults it gets."""
-    sources = {n: n for n in chosen(where, leaves, _is_hit, "leaf of params")}
+    sources = {n: n for n in chosen(where, leaves, is_weight, "leaf of params")}
     for name in (*sources, *(name for group in groups for name in group)):
         if name in leaves and not hasattr(leaves[name], "dtype"):
             kind = type(leaves[name]).__name__
             raise TypeError(f"leaf {name!r} of params must be an array, got a {kind}")
     for group in groups:
-        chosen(group, leaves, _is_hit, "leaf of params")  # unknown names are refused
+        chosen(group, leaves, is_weight, "leaf of params")  # unknown names are refused
         first = leaves[group[0]]
         for name in group:
             leaf = leaves[name]
@@ -146,16 +146,6 @@ def _check_names(faulty, sources, leaves) -> None:
     for name in sources.values():
         if name not in faulty:
             raise ValueError(f"faults hold none of leaf {name!r}, which is to be hit")
-
-
-def _is_hit(name, leaf) -> bool:
-    del name
-    if base.is_stored(leaf):
-        return True
-    dtype = getattr(leaf, "dtype", None)
-    return dtype is not None and any(
-        jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer)
-    )
 
 
 def _like(leaf):

@@ -4,9 +4,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from jeff import tree
+import jax.numpy as jnp
 
-__all__ = ["Where", "chooser", "chosen"]
+from jeff import base, tree
+from jeff.program import Site
+
+__all__ = ["Where", "chooser", "chosen", "is_product", "is_weight"]
 
 Where = str | Callable[[str, Any], bool] | Sequence[str]
 """A regular expression (searched for in the name), ``where(name, item) -> bool``, or a
@@ -92,3 +95,49 @@ def chosen(
         some = near or f"there are {', '.join(list(items)[:3]) or 'none'}"
         raise ValueError(f"where={where!r} chooses no {what}; {some}")
     return names
+
+
+def is_weight(name: str, leaf: Any) -> bool:
+    """Which leaves faults hit unless told otherwise: stored ones, and real numbers.
+
+    Args:
+      name: The leaf's name; it does not matter.
+      leaf: A leaf of params, or its shape and dtype.
+
+    Returns:
+      Whether it is stored, or an array of floating or integer dtype.
+
+    Examples:
+      >>> is_weight("w", jnp.zeros(2)), is_weight("on", jnp.array(True))
+      (True, False)
+    """
+    del name
+    if base.is_stored(leaf):
+        return True
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and any(
+        jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer)
+    )
+
+
+def is_product(name: str, site: Site) -> bool:
+    """Which sites faults hit unless told otherwise: all that compute, not look-ups.
+
+    Args:
+      name: The site's name; it does not matter.
+      site: A site of a program.
+
+    Returns:
+      Whether it is a product or a convolution.
+
+    Examples:
+      >>> from jeff.program import sites
+      >>> found = sites(
+      ...     lambda p, i: p["table"][i] @ p["head"],
+      ...     {"table": jnp.ones((4, 2)), "head": jnp.ones((2, 3))}, jnp.array([1]),
+      ... )  # fmt: skip
+      >>> [(site.name, is_product(site.name, site)) for site in found]
+      [('table', False), ('head', True)]
+    """
+    del name
+    return site.kind != "lookup"

@@ -1,36 +1,54 @@
 """Sweeps of keys, rates and designs: planned, resumable, the same to the bit."""
 
-from jeff.sweep.allocation import allocate, pilot_rates, stratified_variance
-from jeff.sweep.batches import Examples
-from jeff.sweep.campaign import feature_faults, weight_and_feature_faults, weight_faults
-from jeff.sweep.curve import CurvePoint, accuracy_curve
-from jeff.sweep.device_means import mean_of_devices
-from jeff.sweep.exhaustive import exhaustive, flip_one
-from jeff.sweep.fault_space import Fault, FaultSpace, enumerate_faults
-from jeff.sweep.golden import examples, golden_outputs
-from jeff.sweep.importance import Weighted, best_proposal, draw_kinds, weighted_estimate
-from jeff.sweep.named_faults import FAULTS, NamedFault, named_fault
-from jeff.sweep.outcome import Outcome, check_overflow, each_outcome, outcome
-from jeff.sweep.plan import Plan
-from jeff.sweep.planning import make_plan
-from jeff.sweep.prefix import Prefix, prefix
-from jeff.sweep.read import read_sweep
-from jeff.sweep.result import SweepResult
-from jeff.sweep.run import run
-from jeff.sweep.sample_size import sample_size
-from jeff.sweep.site_plan import SitePlan, plan_sites
-from jeff.sweep.site_wise import Injections, each_injection, site_wise
-from jeff.sweep.stopping import Margin, Stop, look_level
-from jeff.sweep.storage import STORED, Narrow, stored_as
-from jeff.sweep.strata import Stratified, Stratum, stratified_estimate
-from jeff.sweep.study import FaultStudy, Found, prepare_study, run_study
-from jeff.sweep.study_report import study_outcome
-from jeff.sweep.study_settings import StudySettings
-from jeff.sweep.suffix import Suffix
+from jeff.sweep.campaigns.batches import Examples
+from jeff.sweep.campaigns.campaign import (
+    feature_faults,
+    weight_and_feature_faults,
+    weight_faults,
+)
+from jeff.sweep.campaigns.curve import CurvePoint, accuracy_curve
+from jeff.sweep.campaigns.golden import examples, golden_outputs
+from jeff.sweep.campaigns.outcome import Outcome, check_overflow, each_outcome, outcome
+from jeff.sweep.campaigns.prefix import Prefix, prefix
+from jeff.sweep.campaigns.stored_as import STORED, Narrow, stored_as
+from jeff.sweep.campaigns.suffix import Suffix
+from jeff.sweep.engine.read import read_sweep
+from jeff.sweep.engine.result import SweepResult
+from jeff.sweep.engine.run import run
+from jeff.sweep.engine.stop import Stop
+from jeff.sweep.planning.choose import make_plan
+from jeff.sweep.planning.plan import Plan
+from jeff.sweep.single_flips.exhaustive import exhaustive, flip_one
+from jeff.sweep.single_flips.fault_space import Fault, FaultSpace, enumerate_faults
+from jeff.sweep.single_flips.site_plan import SitePlan, plan_sites
+from jeff.sweep.single_flips.site_wise import Injections, each_injection, site_wise
+from jeff.sweep.single_flips.vulnerability import (
+    Vulnerability,
+    site_table,
+    weight_table,
+)
+from jeff.sweep.single_flips.weight_map import WeightMap, weight_map
+from jeff.sweep.statistics.allocation import allocate, pilot_rates, stratified_variance
+from jeff.sweep.statistics.device_means import mean_of_devices
+from jeff.sweep.statistics.importance import (
+    Weighted,
+    best_proposal,
+    draw_kinds,
+    weighted_estimate,
+)
+from jeff.sweep.statistics.sample_size import sample_size
+from jeff.sweep.statistics.stopping import Margin, look_level
+from jeff.sweep.statistics.strata import Stratified, Stratum, stratified_estimate
+from jeff.sweep.statistics.two_level import (
+    DeviceAccuracy,
+    device_accuracy,
+    paired_difference,
+)
+from jeff.sweep.study.named_faults import FAULTS, NamedFault, named_fault
+from jeff.sweep.study.report import study_outcome
+from jeff.sweep.study.settings import StudySettings
+from jeff.sweep.study.study import FaultStudy, Found, prepare_study, run_study
 from jeff.sweep.trial import Batch, Trial
-from jeff.sweep.two_level import DeviceAccuracy, device_accuracy, paired_difference
-from jeff.sweep.vulnerability import Vulnerability, site_table, weight_table
-from jeff.sweep.weight_map import WeightMap, weight_map
 
 __all__ = [
     "FAULTS",

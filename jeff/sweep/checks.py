@@ -1,10 +1,40 @@
-"""Arrays of counts and probabilities checked early, by name."""
+"""Numbers, counts and probabilities checked early, by name."""
 
+import operator
 from typing import Any
 
 import numpy as np
 
-__all__ = ["probabilities", "rates", "whole"]
+__all__ = ["positive", "probabilities", "rates", "whole"]
+
+
+def positive(name: str, value: Any) -> int:
+    """A positive whole number, or an error.
+
+    Args:
+      name: What to call it.
+      value: An integer of Python or NumPy.
+
+    Returns:
+      The number.
+
+    Raises:
+      TypeError: If it is not an integer.
+      ValueError: If it is not positive.
+
+    Examples:
+      >>> positive("unit", np.int64(3))
+      3
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
+    return number
 
 
 def whole(
@@ -52,29 +82,38 @@ def whole(
     return array
 
 
-def rates(name: str, values: Any, size: int) -> np.ndarray:
+def rates(name: str, values: Any, size: int | None = None) -> np.ndarray:
     """A vector of numbers in [0, 1].
 
     Args:
       name: The argument's name, for messages.
-      values: Numbers ``[size]``.
-      size: How many there must be.
+      values: Numbers ``[n]``.
+      size: The `n` required; ``None``: any.
 
     Returns:
-      float64 ``[size]``.
+      float64 ``[n]``.
 
     Raises:
-      ValueError: If the shape is another or a number is outside.
+      TypeError: If they are no numbers.
+      ValueError: If the shape is another or a number is outside; it is named.
 
     Examples:
       >>> rates("rates", [0, 1], 2)
       array([0., 1.])
+      >>> rates("rates", [0.1, 1.5])
+      Traceback (most recent call last):
+        ...
+      ValueError: rates[1] must be in [0, 1], got 1.5
     """
-    array = np.asarray(values, np.float64)
-    if array.shape != (size,):
-        raise ValueError(f"{name} must be [{size}], not of shape {array.shape}")
-    if not ((array >= 0) & (array <= 1)).all():  # NaN fails too
-        raise ValueError(f"{name} must be in [0, 1]: {array}")
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be numbers in [0, 1], got {values!r}") from None
+    if array.ndim != 1 or (size is not None and array.size != size):
+        shape = "[n]" if size is None else f"[{size}]"
+        raise ValueError(f"{name} must be {shape}, not of shape {array.shape}")
+    for i in np.flatnonzero(~((array >= 0) & (array <= 1))):  # NaN too
+        raise ValueError(f"{name}[{i}] must be in [0, 1], got {array[i]}")
     return array
 
 
@@ -96,10 +135,9 @@ def probabilities(name: str, values: Any, size: int | None = None) -> np.ndarray
       >>> probabilities("target", [0.25, 0.75])
       array([0.25, 0.75])
     """
-    array = np.asarray(values, np.float64)
-    if array.ndim != 1 or not array.size:
-        raise ValueError(f"{name} must be [n], not of shape {array.shape}")
-    array = rates(name, array, array.size if size is None else size)
+    array = rates(name, values, size)
+    if not array.size:
+        raise ValueError(f"{name} must hold at least one probability")
     if abs(array.sum() - 1) > 1e-6:
         raise ValueError(f"{name} must sum to 1, not to {array.sum()}: {array}")
     return array / array.sum()

@@ -9,7 +9,7 @@ import numpy as np
 
 from jeff.sweep import Examples, examples
 
-__all__ = ["BATCH", "Net", "linear", "mlp", "residual"]
+__all__ = ["BATCH", "Net", "linear", "mlp", "residual", "scanned"]
 
 BATCH = 8
 
@@ -74,3 +74,16 @@ def mlp() -> Net:
 def linear() -> Net:
     """One layer, twelve inputs, five classes."""
     return _made(lambda p, x: x @ p["w"], _weights(2, w=(12, 5)), 12)
+
+
+@functools.cache
+def scanned() -> Net:
+    """One layer and three in a scan; five inputs, four classes, six examples."""
+
+    def apply(p, x):
+        h = x @ p["into"]
+        return jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), h, p["layers"])[0]
+
+    params = {"into": jnp.ones((5, 4)) / 9, "layers": jnp.ones((3, 4, 4)) / 7}
+    x = np.ones((6, 5), np.float32)
+    return Net(apply, params, examples(apply, params, x, batch=6))

@@ -12,7 +12,8 @@ import pytest
 from jeff import sweep, tree
 from jeff.faults import bit_flip, on_weights
 from jeff.program.checksum import program_checksum
-from jeff.sweep import execute, unit
+from jeff.sweep.engine import execute
+from jeff.sweep.planning import unit
 
 RNG = np.random.default_rng(8)  # arrays made by JAX would take a second of compiling
 WEIGHTS = RNG.standard_normal((6, 5), np.float32)

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from jeff.cli import main
 from jeff.evaluate import clopper_pearson
 from jeff.io import read_details, read_result
-from jeff.sweep.store import SweepFolder
+from jeff.sweep.engine.folder import SweepFolder
 
 _USER = """
 import jax, jax.numpy as jnp
@@ -39,7 +39,7 @@ def images():
 _KILLED = """
 import os, signal, sys
 from jeff.cli import main
-from jeff.sweep.store import SweepFolder
+from jeff.sweep.engine.folder import SweepFolder
 save = SweepFolder.save
 def once(*args):
     save(*args)
@@ -204,7 +204,7 @@ def test_killed_it_goes_on_to_the_same_bytes(sweep, python, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--rates", "0.1,1.5"), "argument --rates: must be in [0, 1], got 1.5"),
+        (("--rates", "0.1,1.5"), "rates[1] must be in [0, 1], got 1.5"),
         (("--rates", "1e-3,x"), "argument --rates: 'x' is not a number"),
         (("--rates", "1e-3,1e-3"), "rates must differ"),
         (("--rates", "0.5,1e-15"), "rate 1e-15 cannot be drawn in one sweep with 0.5"),

@@ -1,0 +1,3 @@
+"""Fault campaigns as trials: examples, golden outputs, outcomes, curves by rate."""
+
+__all__ = []

@@ -1,0 +1,3 @@
+"""Runs a planned sweep: its units on devices, in folders and among processes."""
+
+__all__ = []

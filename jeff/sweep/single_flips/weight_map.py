@@ -1,0 +1,111 @@
+"""One upset per device: a random word of one leaf, one of its bits flipped."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jeff import base, tree
+from jeff.prng import named_keys
+from jeff.sweep.campaigns.batches import spread
+from jeff.sweep.campaigns.outcome import outcome
+from jeff.sweep.campaigns.suffix import rewritten
+from jeff.sweep.single_flips.fault_space import (
+    FaultSpace,
+    enumerate_faults,
+    stored_words,
+)
+from jeff.sweep.single_flips.one_flip import flip_word
+from jeff.sweep.trial import Trial
+
+__all__ = ["WeightMap", "weight_map"]
+
+
+class WeightMap(NamedTuple):
+    """A campaign over every leaf and bit, for `run`.
+
+    Attributes:
+      trial: What one trial does.
+      designs: The points as designs of the sweep: numbers of leaf and bit, int32
+        ``[points]`` each.
+      space: The leaves, their stored words and bits; `space.strata` names the points.
+    """
+
+    trial: Trial
+    designs: dict[str, np.ndarray]
+    space: FaultSpace
+
+
+def weight_map(
+    apply: Callable[..., Any],
+    params: Any,
+    *,
+    where: Any = None,
+    measure: Callable[..., Any] = outcome,
+) -> WeightMap:
+    """A campaign that tells which bits of which weights matter.
+
+    A point is a leaf and a bit. A trial flips that bit of one random stored word of the
+    leaf. All points are designs of one sweep, which compiles once. For one key the word
+    is the same for every bit of a leaf, so bits are compared on equal terms.
+
+    Args:
+      apply: ``apply(params, *inputs)`` with logits ``[batch, classes]``, or the `apply`
+        of a `Prefix`.
+      params: Params without faults, or those of a `Prefix`; of a stored leaf the codes
+        are hit, in the bits that are really stored.
+      where: Which leaves: a regular expression, names, or ``where(name, leaf)``;
+        ``None``: all.
+      measure: As in `weight_faults`.
+
+    Returns:
+      Trial, designs and points, for ``run(m.trial, key, designs=m.designs,
+      rates=[1.0], ...)``; `weight_table` reads the statistics. Rates have no meaning.
+
+    Raises:
+      ValueError: If a name is no leaf's, or no leaf is chosen.
+      TypeError: If a chosen leaf has no words to flip bits of.
+
+    Examples:
+      >>> params = {"w": np.eye(3, dtype=np.float32)}
+      >>> m = weight_map(lambda p, x: x @ p["w"], params)
+      >>> len(m.designs["bit"]), m.space.strata()[30]
+      (32, ('w bit 30', 9))
+      >>> design = {name: a[30] for name, a in m.designs.items()}
+      >>> faulty = jax.jit(m.trial.draw)(jax.random.key(1), 1.0, design)
+      >>> print(faulty["w"])
+      [[1. 0. 0.]
+       [0. 1. 0.]
+       [0. 2. 1.]]
+    """
+    space = enumerate_faults(params, where=where)
+    too_large = [n for n, w in zip(space.names, space.words, strict=True) if w >= 2**31]
+    if too_large:
+        raise ValueError(f"leaf {too_large[0]!r} has 2^31 words or more")
+    leaf = np.repeat(np.arange(len(space.names)), space.bits)
+    bit = np.concatenate([np.arange(n) for n in space.bits])
+    designs = {"leaf": leaf.astype(np.int32), "bit": bit.astype(np.int32)}
+
+    sizes = jnp.asarray(space.words, jnp.int32)
+
+    def draw(key, rate, design):
+        del rate
+        place = named_keys(key, space.names)[design["leaf"]]
+        position = jax.random.randint(place, (), 0, sizes[design["leaf"]])
+        changes = {}
+        for i, name in enumerate(space.names):
+            leaf = tree.get(params, name)
+            bit = jnp.where(design["leaf"] == i, design["bit"], -1)
+            flipped = flip_word(jnp.asarray(stored_words(leaf)), position, bit)
+            stored = base.is_stored(leaf)
+            changes[name] = leaf.with_codes(flipped) if stored else flipped
+        return tree.update(params, changes)
+
+    def evaluate(faulty, batch):
+        data = batch.data
+        logits = rewritten(apply)(faulty, *spread(data.inputs))
+        return measure(logits, data.golden, data.labels, batch.valid)
+
+    return WeightMap(Trial(draw, evaluate), designs, space)
