@@ -1,23 +1,30 @@
-"""Times the samplers of faults by rate.
+"""Times the samplers of faults by rate, on one core and on all.
 
     python benchmarks/fault_sampler.py
 
-Draws flip words for int8 weights (8 bits each, 272,474 of them as in a ResNet-20) as
-one array with every method that reaches the rate; sparse draws also with a rate that is
-thinned from ``max_rate``, and for the leaves of a tree at once. Methods take turns.
-Compilation is timed apart, once per program.
+Flips of int8 weights, 8 bits each, as many as a ResNet-20 has: *draw* gives the words
+of flipped bits, *flip* draws them and gives the flipped weights. Every method of
+`jeff.faults` that reaches the rate; sparse draws also with a rate that is thinned from
+``max_rate``, and for the leaves of a tree at once; and beside them what one would write
+without the package, ``jax.random.bernoulli`` of every bit. They take turns; compilation
+is timed apart. Every number of cores is measured in a process of its own.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
+import multiprocessing
+import os
 import pathlib
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import tyro
 
 from jeff import io
+from jeff.evaluate import Measure
 from jeff.faults import bit_flip, bit_words, choose, on_weights
 from jeff.faults.method import METHODS
 from pallas_kernels.dequant_matmul import timing
@@ -26,6 +33,8 @@ RECORDS = pathlib.Path(__file__).resolve().parent / "records"
 RATES = (1e-5, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.5)
 # Weights of the convolutions and of the head of ResNet-20 for 32 x 32 images.
 LEAVES = (432, *[2304] * 6, 4608, *[9216] * 5, 18432, *[36864] * 5, 640)
+RUN = 0.02  # about how many seconds a run takes
+MOST_CALLS = 100  # of a run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,17 +46,27 @@ class Arguments:
     rates: tuple[float, ...] = RATES
     """Rates of flips, per bit."""
     runs: int = 30
-    """Timed draws of each."""
+    """Timed runs of each."""
+    cores: int = len(os.sched_getaffinity(0))
+    """Cores of the main comparison; it is repeated on one core."""
     remark: tuple[str, ...] = ()
     """Sentences for the record, such as what else the machine did."""
     out: pathlib.Path = RECORDS / "fault_sampler.json"
     """The record."""
 
 
-def programs(rate: float, words: int) -> dict[str, functools.partial]:
-    """The draws of one rate, by name: functions of a key."""
+def bernoulli(key: jax.Array, *, rate: float, words: int) -> jax.Array:
+    """What one would write: a Bernoulli variable for every bit."""
+    hit = jax.random.bernoulli(key, rate, (words, 8)).astype(jnp.uint8)
+    return jnp.sum(hit << jnp.arange(8, dtype=jnp.uint8), axis=-1, dtype=jnp.uint8)
+
+
+def draws(rate: float, words: int) -> dict[str, Callable]:
+    """The draws of one rate by name: functions of a key that give words."""
     draw = functools.partial(bit_words, shape=(words,), bits=8)
-    found = {m: functools.partial(draw, rate=rate, method=m) for m in METHODS}
+    found: dict[str, Callable] = {
+        m: functools.partial(draw, rate=rate, method=m) for m in METHODS
+    }
     if rate < 0.1:
         found["thinned"] = functools.partial(
             draw, rate=rate / 2, max_rate=rate, method="sparse"
@@ -58,66 +77,107 @@ def programs(rate: float, words: int) -> dict[str, functools.partial]:
         }
         sample = on_weights(bit_flip(rate)).sample
         found["tree"] = lambda key: sample(key, like)
+    found["bernoulli"] = functools.partial(bernoulli, rate=rate, words=words)
     return found
 
 
-def compiled(draw, key: jax.Array):
-    """The compiled draw and what compiling took in seconds, or ``None``."""
-    try:
-        lowered = jax.jit(lambda key: draw(key=key)).lower(key)
-    except ValueError:  # the method cannot reach the rate
-        return None
+def flips(rate: float, words: int) -> dict[str, Callable]:
+    """The same with their use: functions of a key and weights that give weights."""
+
+    def flipped(method, key, weights):
+        model = bit_flip(rate, method=method)
+        return model.inject(model.sample(key, weights), weights)
+
+    def by_hand(key, weights):
+        word = bernoulli(key, rate=rate, words=words)
+        return weights ^ jax.lax.bitcast_convert_type(word, jnp.int8)
+
+    found = {m: functools.partial(flipped, m) for m in ("sparse", "dense")}
+    return {**found, "bernoulli": by_hand}
+
+
+def program(made: Callable, *arguments: jax.Array) -> tuple[timing.Program, float]:
+    """A function of a key as a program to time, and the seconds of its compilation.
+
+    Raises:
+      ValueError: If the method cannot reach the rate.
+    """
+    keys = list(jax.random.split(jax.random.key(0), MOST_CALLS))
+    run = jax.jit(lambda key, *rest: made(key, *rest))
+    lowered = run.lower(keys[0], *arguments)
     start = time.perf_counter()
-    return lowered.compile(), time.perf_counter() - start
+    lowered.compile()
+    seconds = time.perf_counter() - start
+
+    def once(key):
+        jax.block_until_ready(run(key, *arguments))
+
+    once(keys[0])
+    start = time.perf_counter()
+    once(keys[0])
+    calls = round(RUN / (time.perf_counter() - start))
+    calls = min(max(calls, 1), MOST_CALLS)
+    return timing.Program(
+        first=lambda: None,
+        run=lambda: [once(key) for key in keys[:calls]],
+        products=calls,
+        sets=1,
+        nbytes=0,
+    ), seconds
 
 
-def measure(name: str, value: float, unit: str, spread=None) -> dict:
-    """One entry of the record."""
-    return {
-        "name": name, "value": value, "unit": unit, "baseline": None, "paper": None,
-        "low": spread and spread.low, "high": spread and spread.high,
-        "trials": spread.trials if spread else 1,
-    }  # fmt: skip
-
-
-def measured(rate: float, arguments: Arguments) -> list[dict]:
+def measured(rate: float, words: int, runs: int, suffix: str) -> list[Measure]:
     """The numbers of one rate."""
-    key = jax.random.key(0)
-    ready = {n: compiled(d, key) for n, d in programs(rate, arguments.words).items()}
-    ready = {name: both for name, both in ready.items() if both is not None}
-    runs = {
-        name: timing.Program(
-            first=functools.partial(draw, key),
-            run=lambda draw=draw: jax.block_until_ready(draw(key)),
-            products=1,
-            sets=1,
-            nbytes=0,
-        )
-        for name, (draw, _) in ready.items()
-    }
-    seconds = timing.times(runs, arguments.runs)
-    listed = []
+    weights = jax.random.bits(jax.random.key(1), (words,), jnp.uint8).astype(jnp.int8)
+    made = {f"draw.{name}": (f, ()) for name, f in draws(rate, words).items()}
+    made |= {f"flip.{name}": (f, (weights,)) for name, f in flips(rate, words).items()}
+    programs, found = {}, []
+    for name, (function, arguments) in made.items():
+        try:
+            programs[name], took = program(function, *arguments)
+        except ValueError:  # the method cannot reach the rate
+            continue
+        found.append(Measure(f"compile_seconds.{name}.{rate:g}{suffix}", took, "s"))
+    seconds = timing.times(programs, runs)
     for name, samples in seconds.items():
-        case = f"{name}.{rate:g}"
-        s = timing.spread(samples)
-        listed.append(measure(f"seconds.{case}", s.median, "s", s))
-        listed.append(measure(f"compile_seconds.{case}", ready[name][1], "s"))
-        if name != "dense" and "dense" in seconds:
-            s = timing.spread(seconds["dense"] / samples)
-            listed.append(measure(f"ratio.dense.{case}", s.median, "", s))
-    return listed
+        kind, _, method = name.partition(".")
+        case = f"{name}.{rate:g}{suffix}"
+        found.append(middle(f"seconds.{case}", samples, "s"))
+        for other in ("dense", "bernoulli"):
+            reference = seconds.get(f"{kind}.{other}")
+            if method not in (other, "dense", "bernoulli") and reference is not None:
+                found.append(middle(f"ratio.{other}.{case}", reference / samples, ""))
+    return found
+
+
+def middle(name: str, samples, unit: str) -> Measure:
+    """Median and interval."""
+    s = timing.spread(samples)
+    return Measure(name, s.median, unit, low=s.low, high=s.high, trials=s.trials)
+
+
+def on_cores(count: int, suffix: str, arguments: Arguments) -> list[Measure]:
+    """All rates, in a process that is confined to some cores before JAX starts."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-count:])
+    jax.config.update("jax_platforms", "cpu")
+    found = []
+    for rate in arguments.rates:
+        new = measured(rate, arguments.words, arguments.runs, suffix)
+        found += new
+        for m in new:
+            if not m.name.startswith("compile"):
+                print(f"{m.name:>44} {m.value:.3g} {m.unit}", flush=True)
+    return found
 
 
 def main(arguments: Arguments) -> None:
     """Runs the benchmark, prints the table and writes the record."""
     start, found = time.perf_counter(), []
-    jax.block_until_ready(jnp.ones(()))
-    for rate in arguments.rates:
-        new = measured(rate, arguments)
-        found += new
-        for m in new:
-            if m["name"].startswith(("seconds", "ratio")):
-                print(f"{m['name']:>28} {m['value']:.3g} {m['unit']}", flush=True)
+    spawn = multiprocessing.get_context("spawn")
+    for count in sorted({arguments.cores, 1}, reverse=True):
+        suffix = "_one_core" if count < arguments.cores else ""
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            found += pool.submit(on_cores, count, suffix, arguments).result()
     record = {
         "format": io.RESULT_FORMAT,
         "system": "fault_sampler",
@@ -126,19 +186,22 @@ def main(arguments: Arguments) -> None:
             "words": arguments.words,
             "rates": list(arguments.rates),
             "runs": arguments.runs,
+            "cores": arguments.cores,
         },
         "seed": 0,
         "versions": io.versions(),
-        "device": io.device(),
+        "device": f"cpu, {arguments.cores} cores",
         "seconds": round(time.perf_counter() - start, 3),
-        "measures": found,
+        "measures": [dataclasses.asdict(m) for m in found],
         "notes": [
-            "CASE is METHOD.RATE, flips of 8-bit words at RATE per bit; thinned: half "
-            "of RATE, with max_rate=RATE; tree: the 19 convolutions and the head of a "
-            "ResNet-20 at once, by on_weights.",
-            "seconds: median and its 95 % interval by ranks; ratio.dense: seconds of "
-            "dense over those of the method in the same round; compile_seconds: once, "
-            "after lowering.",
+            f"Words of flipped bits for {arguments.words:,} int8 weights (`draw`), and "
+            "the flipped weights (`flip`), at a rate per bit; each is called from "
+            "Python and waited for. thinned: half of the rate, with max_rate the rate; "
+            "tree: the 19 convolutions and the head of a ResNet-20 at once, by "
+            "on_weights.",
+            "dense: `bit_words(method='dense')`; bernoulli: `jax.random.bernoulli` of "
+            "every bit, packed into words. Ratios are of the same round; medians with "
+            "their 95 % intervals by ranks.",
             *arguments.remark,
         ],
     }

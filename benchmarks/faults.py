@@ -22,7 +22,7 @@ import time
 
 import jax
 import tyro
-from faults_cases import curves, figure, injections, report, samplers, speed, subjects
+from faults_cases import curves, figure, injections, margin, report, speed, subjects
 
 from jeff import io
 from jeff.evaluate import Measure
@@ -54,6 +54,8 @@ class Arguments:
     """Noisy runs per feature rate."""
     injected: int = 20_000
     """Injections drawn from all faults."""
+    campaigns: int = 12
+    """Campaigns to a margin that are timed, of each kind."""
     seed: int = 0
     """Seed of everything."""
     remark: tuple[str, ...] = ()
@@ -93,12 +95,22 @@ def trained(arguments: Arguments) -> tuple[list[Measure], list[str]]:
     except (OSError, ImportError) as error:  # a file that is absent is an OSError
         return [], [f"No trained network: {error}"]
     found += injections.measures(subject, arguments.seed, arguments.injected)
+    settings = margin.Settings(
+        peers=arguments.peers,
+        cores=arguments.cores,
+        repeats=arguments.campaigns,
+        seconds=arguments.seconds,
+        seed=arguments.seed,
+    )
+    timed, how = margin.measures(subject, settings)
+    found += timed
     drawn, ran = curves.accuracy_curves(
         subject, devices=arguments.devices, runs=arguments.runs, seed=arguments.seed
     )
     if arguments.plot is not None:
         figure.write(arguments.plot, drawn)
-    notes = [subject.source, *(f"{kind}: {text}." for kind, text in ran.items())]
+    kinds = (f"{kind}: {text}." for kind, text in ran.items())
+    notes = [subject.source, " ".join(how), *kinds]
     return [*found, *drawn], notes
 
 
@@ -109,7 +121,6 @@ def main(arguments: Arguments) -> None:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", arguments.cores)
     found = report.speed_measures(timed)
-    found += samplers.sampler_measures(subjects.RESNET20_WEIGHTS, arguments.repeats)
     of_trained, notes = trained(arguments)
     found += of_trained
     settings = dataclasses.asdict(arguments)

@@ -1,10 +1,11 @@
-"""Times trials that run together beside trials that run one after another.
+"""Times trials that run together, one after another, and in groups.
 
     python benchmarks/sweep_plan.py
 
 A unit of 16 trials of a small network (three convolutions and a linear layer, or three
 linear layers), with weights that differ between trials, or with features that do. Says
-which way `jeff.sweep.make_plan` takes by itself. Programs take turns.
+which way `jeff.sweep.make_plan` takes by itself, and times the groups that it makes
+where it takes neither all trials together nor one at a time. Programs take turns.
 """
 
 import dataclasses
@@ -108,21 +109,25 @@ def prepared(subject, batch, over):
 
 def measures(case, subject, batch, repeats):
     """The numbers of one case."""
-    runs = {over: prepared(subject, batch, over) for over in ("map", "vmap")}
-    got = {over: run()[""] for over, run in runs.items()}
-    if not np.allclose(got["map"], got["vmap"], rtol=1e-3, atol=1e-2):
-        raise SystemExit(f"{case}: the two ways differ")
+    group = sweep.make_plan(
+        *subject, rates=[0.01], trials=UNIT, data=batch, unit=UNIT, batch=len(batch)
+    ).group
+    chosen = {1: "map", UNIT: "vmap"}.get(group, "groups")
+    ways = {"map": 1, "vmap": UNIT, chosen: group}
+    runs = {way: prepared(subject, batch, number) for way, number in ways.items()}
+    got = {way: run()[""] for way, run in runs.items()}
+    for way in runs:
+        if not np.allclose(got["map"], got[way], rtol=1e-3, atol=1e-2):
+            raise SystemExit(f"{case}: map and {way} differ")
     programs = {
-        over: timing.Program(first=run, run=run, products=1, sets=1, nbytes=0)
-        for over, run in runs.items()
+        way: timing.Program(first=run, run=run, products=1, sets=1, nbytes=0)
+        for way, run in runs.items()
     }
     seconds = timing.times(programs, repeats)
-    chosen = sweep.make_plan(
-        *subject, rates=[0.01], trials=UNIT, data=batch, unit=UNIT, batch=len(batch)
-    ).over
-    found = {f"seconds.{over}.{case}": (s, "s") for over, s in seconds.items()}
-    other = "map" if chosen == "vmap" else "vmap"
-    found[f"ratio.{other}.{case}"] = (seconds[other] / seconds[chosen], "")
+    found = {f"seconds.{way}.{case}": (s, "s") for way, s in seconds.items()}
+    for way in seconds:
+        if way != chosen:
+            found[f"ratio.{way}.{case}"] = (seconds[way] / seconds[chosen], "")
     spreads = [(n, timing.spread(s), unit) for n, (s, unit) in found.items()]
     return [
         {
@@ -143,11 +148,11 @@ def main(arguments: Arguments) -> None:
                 batch = np.asarray(jax.random.normal(key, (size, *shape)))
                 case = f"{make.__name__}.{kind}.batch{size}"
                 subject = (trial(kind, weights), key)
-                found += measures(case, subject, batch, arguments.repeats)
-                m = found[-1]
-                print(
-                    f"{m['name']}: {m['value']:.2f} [{m['low']:.2f}, {m['high']:.2f}]"
-                )
+                new = measures(case, subject, batch, arguments.repeats)
+                found += new
+                for m in (m for m in new if m["name"].startswith("ratio.")):
+                    value = f"{m['value']:.2f} [{m['low']:.2f}, {m['high']:.2f}]"
+                    print(f"{m['name']}: {value}")
     record = {
         "format": io.RESULT_FORMAT,
         "system": "sweep_plan",
@@ -163,6 +168,8 @@ def main(arguments: Arguments) -> None:
         "measures": found,
         "notes": [
             "CASE is LAYERS.FAULTS.batchEXAMPLES; a unit of 16 trials at rate 0.01.",
+            "WAY is map (one trial at a time), vmap (all) or groups (what the plan "
+            "takes, where that is neither).",
             "seconds: median and its 95 % interval by ranks, of a unit; ratio.WAY: "
             "seconds of the way that the plan does not take over those of the one it "
             "takes, in the same round: larger than 1 where the plan is right.",

@@ -1,10 +1,10 @@
-"""Tables of the fault benchmark's record: ratios, speeds, injections, accuracy."""
+"""Tables of the records of faults: ratios, speeds, injections, accuracy; samplers."""
 
 from typing import Any
 
 from jeff.cli.quantity import estimate, quantity
 
-__all__ = ["fault_benchmark"]
+__all__ = ["fault_benchmark", "fault_sampler"]
 
 Measures = dict[str, dict[str, Any]]
 _SAME = "the same"
@@ -21,6 +21,16 @@ _RATIOS = {  # measure: what jeff does, what the peer does, goal
     "pytorchfi.prefix_reuse": ("a weight of the last block", _SAME, "10"),
     "pytorchfi.prefix_reuse_layer": ("a weight of the last convolution", _SAME, ""),
     "pytorchfi.prefix_reuse_stage": ("a weight of the last three blocks", _SAME, ""),
+    "pytorchfi.to_margin": (
+        "weight bits until the share is known to 1 %",
+        "9,604 random weights",
+        "",
+    ),
+    "mrfi.to_margin": (
+        "a bit of 1e-3 of all features, until the share is known to 1 %",
+        "the same, 9,604 times",
+        "",
+    ),
     "torch.one_image": ("one image, no faults", _SAME, ""),
     "torch.features": ("64 images, no faults", _SAME, ""),
 }
@@ -48,13 +58,57 @@ def fault_benchmark(record: dict[str, Any]) -> str:
       | a bit of 1e-3 of all features | MRFI: the same | 1.500 [1.250, 2.000] |  | 3 |
     """
     found = {m["name"]: m for m in record["measures"]}
-    parts = [_ratios(found), _speeds(found), _injections(found)]
-    parts += [_samplers(found), _accuracy(found), _costs(found)]
+    parts = [_ratios(found), _speeds(found), _margins(found), _injections(found)]
+    parts += [_accuracy(found), _costs(found)]
     lines = [line for part in parts if part for line in (*part, "")]
     lines += [f"- {note}".replace("|", "\\|") for note in record["notes"]]
     versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
     made = f"Made by `python benchmarks/faults.py` on {record['device']} ({versions})."
     return "\n".join([*lines, "", made])
+
+
+def fault_sampler(record: dict[str, Any]) -> str:
+    """The samplers by rate, on all cores and on one.
+
+    Args:
+      record: Made by ``benchmarks/fault_sampler.py``.
+
+    Returns:
+      Markdown.
+
+    Examples:
+      >>> ends = {"low": 90.0, "high": 130.0, "unit": ""}
+      >>> measures = [
+      ...     {"name": "seconds.draw.sparse.0.001", "value": 8e-5, **ends},
+      ...     {"name": "ratio.dense.draw.sparse.0.001", "value": 112.5, **ends},
+      ... ]
+      >>> record = {"device": "cpu, 2 cores", "versions": {}, "notes": [],
+      ...     "measures": measures}
+      >>> print(fault_sampler(record).splitlines()[2])
+      | 0.001 | sparse, drawn | 80 µs | 112.5 [90.0, 130.0] |  |  |  |  |
+    """
+    found = {m["name"]: m for m in record["measures"]}
+    lines = [
+        "| rate per bit | sampler | all cores | dense over it [95 %] | Bernoulli over "
+        "it [95 %] | one core | dense over it [95 %] | Bernoulli over it [95 %] |",
+        "| ---: | --- | ---: | --- | --- | ---: | --- | --- |",
+    ]
+    prefix, kinds = "seconds.", {"draw": "drawn", "flip": "drawn and flipped"}
+    for case in (n.removeprefix(prefix) for n in found if n.startswith(prefix)):
+        kind, method, rate = case.split(".", 2)
+        if rate.endswith("_one_core"):
+            continue
+        cells = [rate, f"{method}, {kinds[kind]}"]
+        for own in (case, f"{case}_one_core"):
+            took = found.get(prefix + own)
+            cells.append("" if took is None else quantity(took["value"], "s"))
+            for other in ("dense", "bernoulli"):
+                cells.append(_cell(found.get(f"ratio.{other}.{own}")))
+        lines.append(_row(cells))
+    lines += ["", *(f"- {note}".replace("|", "\\|") for note in record["notes"])]
+    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
+    made = "Made by `python benchmarks/fault_sampler.py` on"
+    return "\n".join([*lines, "", f"{made} {record['device']} ({versions})."])
 
 
 def _ratios(found: Measures) -> list[str]:
@@ -107,18 +161,22 @@ def _injections(found: Measures) -> list[str]:
     return lines if len(lines) > 2 else []
 
 
-def _samplers(found: Measures) -> list[str]:
-    prefix = "ratio.dense_sampler."
+def _margins(found: Measures) -> list[str]:
+    prefix = "seconds_to_margin."
     lines = [
-        "| rate per bit | sparse sampler | dense sampler | times cheaper [95 %] |",
-        "| ---: | ---: | ---: | --- |",
+        "| until the share is known to 1 % | seconds | injections | share |",
+        "| --- | ---: | ---: | ---: |",
     ]
-    for rate in (n.removeprefix(prefix) for n in found if n.startswith(prefix)):
-        seconds = [
-            quantity(found[f"sampler_seconds.{method}.{rate}"]["value"], "s")
-            for method in ("sparse", "dense")
+    for name in (n.removeprefix(prefix) for n in found if n.startswith(prefix)):
+        count = found.get(f"injections_to_margin.{name}")
+        share = found.get(f"share_at_margin.{name}")
+        cells = [
+            f"`{name}`",
+            _cell(found[prefix + name], "s"),
+            "9,604" if count is None else _whole(count),
+            "" if share is None else quantity(share["value"], "fraction"),
         ]
-        lines.append(_row([rate, *seconds, _cell(found[prefix + rate])]))
+        lines.append(_row(cells))
     return lines if len(lines) > 2 else []
 
 

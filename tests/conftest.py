@@ -1,4 +1,4 @@
-"""What every test runs under: strict dtypes, no network, named keys and fixtures."""
+"""What every test runs under: strict dtypes, quick compiles, no network, fixtures."""
 
 import os
 import pathlib
@@ -18,7 +18,10 @@ GOLDEN = TESTS / "golden"
 # puts nothing on the path.
 sys.path.insert(0, str(TESTS))
 
+from support.compilation import compile_quickly  # noqa: E402
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+compile_quickly()
 
 
 def pytest_collection_modifyitems(config, items):

@@ -57,10 +57,10 @@ _FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 class Network:
     """A network and pictures in one memory format."""
 
-    def __init__(self, arrays, images, *, form: str, norm: bool):
+    def __init__(self, arrays, images, *, form: str, norm: bool, padding: str):
         """Builds it."""
         self._form = _FORMATS[form]
-        made = torch_resnet.build(arrays, norm=norm)
+        made = torch_resnet.build(arrays, norm=norm, padding=padding)
         self.net = made.to(memory_format=self._form)
         self.images = torch.from_numpy(images).permute(0, 3, 1, 2)
 
@@ -123,10 +123,10 @@ def _ranges(net: nn.Module, x: torch.Tensor) -> list[float]:
     return found
 
 
-def offered(arrays, images, batch: int, rate: float) -> tuple[dict, dict]:
+def offered(arrays, images, batch: int, rate: float, padding: str) -> tuple[dict, dict]:
     """Cases by name with their forms, and why others are missing."""
     forms = {
-        (form, norm): Network(arrays, images, form=form, norm=norm)
+        (form, norm): Network(arrays, images, form=form, norm=norm, padding=padding)
         for form, norm in itertools.product(_FORMATS, (False, True))
     }
     cases: dict[str, dict[str, Run]] = {}
@@ -190,23 +190,22 @@ def main() -> None:
     random.seed(settings["seed"])
     torch.manual_seed(settings["seed"])
     torch.set_grad_enabled(False)
-    cases, missing = offered(content, images, settings["batch"], settings["rate"])
+    batch, rate, padding = (settings[name] for name in ("batch", "rate", "padding"))
+    cases, missing = offered(content, images, batch, rate, padding)
     chosen: dict[str, tuple[str, int]] = {}
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         if request["do"] == "start":
             torch.set_num_threads(1)
-            logits = {
-                norm: Network(content, images, form="nchw", norm=bool(norm)).net(
-                    torch.from_numpy(images).permute(0, 3, 1, 2)
-                )
-                for norm in (0, 1)
-            }
+            nets = [
+                Network(content, images, form="nchw", norm=norm, padding=padding)
+                for norm in (False, True)
+            ]
             return {
                 "cases": sorted(cases),
                 "missing": missing,
                 "versions": versions(),
-                "logits": [y.tolist() for y in logits.values()],
+                "logits": [own.net(own.batch(batch)).tolist() for own in nets],
             }
         if request["do"] == "fault":
             return {"logits": same_fault(content, images, **request["fault"])}

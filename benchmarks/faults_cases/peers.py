@@ -1,14 +1,12 @@
 """The peers' process: starting it, and its timed runs as programs."""
 
-import json
-import os
 import pathlib
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from peer_process import PeerProcess
 
 from pallas_kernels.dequant_matmul import timing
 
@@ -20,9 +18,6 @@ _WORKER = pathlib.Path(__file__).with_name("peer_worker.py")
 class Peers:
     """PyTorchFI and MRFI, in a process of their own.
 
-    A process of their own, since the thread pools of torch and XLA would disturb each
-    other in one. Between requests it sleeps.
-
     Args:
       python: The interpreter that has torch, pytorchfi and MRFI.
       arrays: Weights by name.
@@ -30,6 +25,7 @@ class Peers:
       rate: Share of the activations that MRFI hits.
       threads: Numbers of threads to choose from.
       seed: Of the peers' draws.
+      padding: Of the network, as in `jeff.models.resnet.apply`.
 
     Attributes:
       missing: Why a peer cannot run, by name; ``"torch"`` if nothing can.
@@ -44,6 +40,7 @@ class Peers:
         rate: float,
         threads: list[int],
         seed: int,
+        padding: str = "both",
     ):
         """Starts the process."""
         self._folder = tempfile.TemporaryDirectory()
@@ -51,19 +48,12 @@ class Peers:
         np.savez(file, images=images, **arrays)
         settings = {
             "file": str(file), "batch": len(images), "rate": rate,
-            "threads": threads, "seed": seed,
+            "threads": threads, "seed": seed, "padding": padding,
         }  # fmt: skip
-        self._process = subprocess.Popen(
-            [python, str(_WORKER), json.dumps(settings)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": "", "CUDA_VISIBLE_DEVICES": ""},
-        )
+        self._process = PeerProcess(python, _WORKER, settings)
         self.forms: dict[str, str] = {}
         try:
-            started = self._ask({"do": "start"})
+            started = self._process.ask({"do": "start"})
         except OSError as error:
             started = {"cases": [], "versions": {}, "logits": []}
             started["missing"] = {"torch": str(error)}
@@ -77,7 +67,7 @@ class Peers:
 
     def __exit__(self, *_: Any) -> None:
         """Ends the process."""
-        self._process.communicate()
+        self._process.close()
         self._folder.cleanup()
 
     def program(self, case: str, images: int, seconds: float) -> timing.Program:
@@ -93,7 +83,7 @@ class Peers:
         """
 
         def run(calls: int) -> float:
-            told = self._ask({"do": "run", "case": case, "runs": calls})
+            told = self._process.ask({"do": "run", "case": case, "runs": calls})
             self.forms[case] = f"{told['form']}, {told['threads']} threads"
             return told["seconds"]
 
@@ -119,19 +109,4 @@ class Peers:
           ``[batch, classes]``.
         """
         fault = {"layer": layer, "place": place, "value": value}
-        return np.array(self._ask({"do": "fault", "fault": fault})["logits"])
-
-    def _ask(self, request: dict[str, Any]) -> Any:
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None
-        try:
-            stdin.write(json.dumps(request) + "\n")
-            stdin.flush()
-            line = stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            assert self._process.stderr is not None
-            said = self._process.stderr.read().strip().splitlines()
-            raise OSError(said[-1] if said else "the peers' process ended")
-        return json.loads(line)
+        return np.array(self._process.ask({"do": "fault", "fault": fault})["logits"])

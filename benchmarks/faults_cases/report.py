@@ -96,6 +96,13 @@ def notes(timed: Mapping[int, Speeds]) -> list[str]:
         "every 128 injections; stratified: two stages, pilot included, at a nominal "
         "level, for it looks again at a fixed interval; median, low and high are over "
         "campaigns.",
+        "to_margin: ResNet-8 with its trained weights; an injection has faults of its "
+        "own and, of jeff, a random picture. Peers: seconds of an injection times "
+        "9,604, the fixed rule of one percent at 95 %, since they have no rule that "
+        "stops. jeff: a whole campaign from the first draw to the decision, "
+        "compilation apart: it stops once an interval that is valid at every look "
+        "(99 %, a look every 128 injections) has the margin, and at the latest at the "
+        "fixed rule of 96 %.",
         "weights_int8: every bit of the codes flips with the rate; features_mibb: the "
         "rate is per multiplication. Intervals: over devices or runs, on the same "
         "pictures (jeff.sweep.mean_of_devices).",

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jeff
@@ -189,13 +190,26 @@ def _features(subject: subjects.Subject, settings: Settings) -> dict[str, Any]:
             functools.partial(faults.fixed_point_flip, bits=8, max_rate=FLIP_RATE),
             FLIP_RATE,
         ),
+        "jeff_rounded": campaign(_rounded, 1.0),
+        "jeff_plain": _plain(subject, batch),
     }
     if settings.all_cases:
         cases["jeff_mibb"] = campaign(
             functools.partial(faults.mibb_at_sites, max_rate=MIBB_RATE), MIBB_RATE
         )
-        cases["jeff_plain"] = _plain(subject, batch)
     return cases
+
+
+def _rounded(rate: Any) -> base.FaultModel:
+    """All features in 8 bits, and no faults: what flips of their bits cost besides."""
+    del rate
+
+    def inject(word, y):
+        # Of no use, but all trials would be computed once if they were the same.
+        y = jnp.where(word == 0, -y, y)
+        return faults.to_fixed_point(y, bits=8)
+
+    return base.FaultModel(lambda key, like: jax.random.bits(key), inject)
 
 
 def _prefixes(subject: subjects.Subject, settings: Settings) -> dict[str, Any]:

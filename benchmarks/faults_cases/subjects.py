@@ -18,7 +18,6 @@ from jeff.sweep import Examples, examples
 
 __all__ = [
     "KERNELS",
-    "RESNET20_WEIGHTS",
     "Subject",
     "arrays",
     "float_accuracies",
@@ -29,9 +28,6 @@ __all__ = [
 
 KERNELS = r"kernel$"
 """The leaves that are hit: all weights but the biases, which hardware keeps wider."""
-
-RESNET20_WEIGHTS = 270_896
-"""Numbers in the kernels of ResNet-20."""
 
 
 class Subject(NamedTuple):

@@ -14,9 +14,10 @@ from jeff.sweep.planning.arguments import checked
 from jeff.sweep.planning.unit import compiled
 from pallas_kernels.dequant_matmul import timing
 
-__all__ = ["Case", "Made", "make", "one_weight_flip"]
+__all__ = ["Built", "Case", "Made", "build", "make", "one_weight_flip"]
 
-_MOST = 1024  # units of a run
+MOST = 2**14
+"""Units of a campaign at most."""
 
 
 class Case(NamedTuple):
@@ -28,7 +29,7 @@ class Case(NamedTuple):
       rate: The rate; the campaign's own largest one.
       unit: Trials of a compiled unit.
       batch: Examples at a time.
-      over: ``"vmap"`` or ``"map"``; ``None``: as the sweep chooses.
+      over: As in `jeff.sweep.make_plan`; ``None``: as the sweep chooses.
       counted: What a trial counts for: 1 model, or its faulty inferences.
     """
 
@@ -37,7 +38,7 @@ class Case(NamedTuple):
     rate: float
     unit: int
     batch: int
-    over: str | None
+    over: str | int | None
     counted: int
 
 
@@ -57,6 +58,53 @@ class Made(NamedTuple):
     plan: str
 
 
+class Built(NamedTuple):
+    """A campaign, compiled for all devices of this process.
+
+    Attributes:
+      devices: What computes its units.
+      compile_seconds: As in `Made`.
+      temporary_bytes: As in `Made`.
+      plan: As in `Made`.
+    """
+
+    devices: Devices
+    compile_seconds: float
+    temporary_bytes: int | None
+    plan: str
+
+
+def build(case: Case, key: jax.Array) -> Built:
+    """Plans and compiles a case.
+
+    Args:
+      case: The campaign.
+      key: Key of its draws.
+
+    Returns:
+      What computes its units.
+    """
+    places = tuple(jax.local_devices())
+    start = time.perf_counter()
+    swept = checked(
+        case.trial, key, rates=[case.rate], trials=case.unit * MOST, data=case.data
+    )
+    prepared = choose.prepare(
+        swept, over=case.over, unit=case.unit, batch=case.batch, devices=places
+    )
+    if prepared.executable is None:
+        plan, first = prepared.plan, places[0]
+        made = compiled(swept, prepared.traced, plan.group, plan.unit, first)
+        prepared = prepared._replace(executable=made)
+    devices = Devices(swept, prepared, places)
+    return Built(
+        devices,
+        time.perf_counter() - start,
+        memory.temporary_bytes(prepared.executable),
+        prepared.plan.explain().split("\n")[0],
+    )
+
+
 def make(case: Case, key: jax.Array, seconds: float) -> Made:
     """Compiles a case for all devices of this process.
 
@@ -69,29 +117,18 @@ def make(case: Case, key: jax.Array, seconds: float) -> Made:
       What is timed: starting units on all devices, and fetching their statistics to
       the host, as `jeff.sweep.run` does; every trial draws its own faults.
     """
-    places = tuple(jax.local_devices())
-    start = time.perf_counter()
-    swept = checked(
-        case.trial, key, rates=[case.rate], trials=case.unit * _MOST, data=case.data
-    )
-    prepared = choose.prepare(
-        swept, over=case.over, unit=case.unit, batch=case.batch, devices=places
-    )
-    if prepared.executable is None:
-        plan, first = prepared.plan, places[0]
-        made = compiled(swept, prepared.traced, plan.over, plan.unit, first)
-        prepared = prepared._replace(executable=made)
-    devices = Devices(swept, prepared, places)
-    compile_seconds = time.perf_counter() - start
+    built = build(case, key)
+    devices, in_flight = built.devices, 2 * len(jax.local_devices())
 
     def run(count: int) -> list:
-        return list(devices.compute(range(count), 2 * len(places)))
+        return list(devices.compute(range(count), in_flight))
 
-    _refuse_lost(run(len(places)))
+    few = len(jax.local_devices())
+    _refuse_lost(run(few))
     start = time.perf_counter()
-    run(len(places))
+    run(few)
     rounds = max(1, round(seconds / (time.perf_counter() - start)))
-    count = min(rounds * len(places), _MOST)
+    count = min(rounds * few, MOST)
     program = timing.Program(
         first=lambda: None,
         run=lambda: run(count),
@@ -99,8 +136,7 @@ def make(case: Case, key: jax.Array, seconds: float) -> Made:
         sets=1,
         nbytes=0,
     )
-    used = memory.temporary_bytes(prepared.executable)
-    return Made(program, compile_seconds, used, prepared.plan.explain().split("\n")[0])
+    return Made(program, built.compile_seconds, built.temporary_bytes, built.plan)
 
 
 def plain(run: Any, products: int, seconds: float) -> timing.Program:

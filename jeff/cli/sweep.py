@@ -187,6 +187,7 @@ def _run(job: Job, errors: Any, first: bool) -> Any:
 
 
 def _settings(command: arguments.Sweep) -> StudySettings:
+    plan = command.plan
     return StudySettings(
         fault=command.fault,
         on=command.on,
@@ -198,7 +199,7 @@ def _settings(command: arguments.Sweep) -> StudySettings:
         margin_method=command.margin_method,
         level=command.level,
         map_trials=command.map_trials if command.map else 0,
-        over=command.plan,
+        over=int(plan) if plan and plan.isdecimal() else plan,
         unit=command.unit,
         batch=command.batch,
     )

@@ -62,8 +62,9 @@ class Sweep:
     """Trials of each point of the map."""
     map_images: int = 16
     """Examples that each of them sees."""
-    plan: Annotated[str | None, tyro.conf.arg(metavar="vmap|map")] = None
-    """Trials of a unit together or one after another; chosen if not given."""
+    plan: Annotated[str | None, tyro.conf.arg(metavar="vmap|map|N")] = None
+    """Trials of a unit together, one after another or N at a time; chosen if not
+    given."""
     unit: int | None = None
     """Trials of one call of the compiled program; chosen if not given."""
     batch: int | None = None

@@ -26,7 +26,8 @@ class FixedPointFlips(NamedTuple):
     """Sampled flips.
 
     Attributes:
-      word: int32 of the array's shape: the bit to flip in the code, or 0.
+      word: uint8, or uint16 of codes of more than 8 bits, of the array's shape: the bit
+        to flip in the code, or 0.
       overflow: bool ``[]``: the sampler's buffer was too short, flips are missing.
     """
 
@@ -93,7 +94,8 @@ def fixed_point_flip(
         rates.check_floating("x", x)
         clean = fixed_point.to_fixed_point(x, bits=bits, saturate=saturate)
         step = fixed_point.fixed_point_format(x, bits=bits + finer).step
-        code = (clean.astype(jnp.float32) / step).astype(jnp.int32) ^ faults.word
+        code = (clean.astype(jnp.float32) / step).astype(jnp.int32)
+        code = code ^ faults.word.astype(jnp.int32)
         if not reference_quirks:  # the topmost bit is the sign
             code = ((code + 2 ** (bits - 1)) & (2**bits - 1)) - 2 ** (bits - 1)
         hit = (faults.word != 0) & jnp.isfinite(x)
@@ -113,4 +115,5 @@ class _OneBit:
 
     def __call__(self, key, shape):
         place = jax.random.bits(key, shape, jnp.uint32) % jnp.uint32(self.bits)
-        return jnp.int32(1) << place.astype(jnp.int32)
+        narrow = jnp.uint8 if self.bits <= 8 else jnp.uint16
+        return (jnp.uint32(1) << place).astype(narrow)

@@ -22,11 +22,14 @@ References:
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
+from jeff.faults.threefry import spread
 from jeff.faults.threshold import RATE_TOLERANCE, WORD
 
 __all__ = ["OVERFLOW_PROBABILITY", "capacity", "positions", "words_per_gap"]
@@ -80,46 +83,63 @@ def words_per_gap(size: int, rate: float) -> int:
     return 0 if rate in (0, 1) or size == 0 else len(_chances(size, rate))
 
 
-def positions(words: jax.Array, size: int, rate: float) -> tuple[jax.Array, jax.Array]:
-    """Positions hit independently with one probability, in rising order.
+def positions(
+    words: jax.Array,
+    size: int,
+    rate: float,
+    *,
+    used: Sequence[int],
+    groups: Sequence[tuple[int, int]],
+) -> tuple[jax.Array, jax.Array]:
+    """Positions hit independently with one probability, in rising order, per page.
 
     Args:
-      words: Random uint32, ``[words_per_gap(size, rate), capacity(size, rate) + 1]``.
-      size: Number of positions, below 2^31; a page (`jeff.faults.pages`) as a rule.
+      words: Random uint32, ``[words_per_gap(size, rate), places]``: the places of one
+        page after another.
+      size: Number of positions of a page, below 2^31.
       rate: Probability of a hit, known; relative error at most `RATE_TOLERANCE`.
+      used: How many positions are wanted of each page, the first ones.
+      groups: Numbers of pages, and the places of each of them: at least
+        ``capacity(used, rate) + 1``, the last of which only tells an overflow.
 
     Returns:
-      ``(index, overflow)``: int32 ``[capacity(size, rate)]``, filled up with `size`;
-      and bool ``[]``, whether there were more hits than that.
+      ``(index, overflow)``: int32 ``[places]``, filled up with `size`; and bool
+      ``[pages]``, whether there were more hits than places.
 
     Raises:
       ValueError: If `rate` is too small to be resolved.
 
     Examples:
       >>> words = np.random.default_rng(0).integers(0, 2**32, (1, 6), np.uint32)
-      >>> index, overflow = jax.jit(lambda words: positions(words, 5, 0.5))(words)
+      >>> index, overflow = jax.jit(
+      ...     lambda words: positions(words, 5, 0.5, used=[5], groups=[(1, 6)])
+      ... )(words)
       >>> print(index, overflow)
-      [2 4 5 5 5] False
+      [2 4 5 5 5 5] [False]
     """
-    length = capacity(size, rate)
-    if rate == 0 or size == 0:
-        return jnp.full(length, size, jnp.int32), jnp.zeros((), bool)
-    if rate == 1:
-        return jnp.arange(size, dtype=jnp.int32), jnp.zeros((), bool)
-    gap = _gaps(words, _chances(size, rate), size)
-    # uint32 sums are right up to the first that reaches `size`, and may wrap after it.
-    index = jnp.cumsum(gap + jnp.uint32(1), dtype=jnp.uint32) - jnp.uint32(1)
-    if (length + 1) * (size + 1) < WORD:
-        past = index >= jnp.uint32(size)
-    else:
-        past = jax.lax.cummax((index >= jnp.uint32(size)).astype(jnp.int32)) > 0
-    index = jnp.where(past, jnp.uint32(size), index).astype(jnp.int32)
-    return index[:length], ~past[-1]
+    places = np.repeat([n for _, n in groups], [pages for pages, _ in groups])
+    last = np.cumsum(places) - 1
+    step = _gaps(words, size, rate) + jnp.uint32(1)
+    # uint32 sums are right up to the first that passes the page, and may wrap after it.
+    total = jnp.cumsum(step, dtype=jnp.uint32)
+    first = last + 1 - places
+    index = total - jnp.uint32(1) - spread(total[first] - step[first], groups)
+    past = index >= spread(jnp.asarray(used, jnp.uint32), groups)
+    if max(places) * (size + 1) >= WORD:
+        page = spread(jnp.arange(len(places), dtype=jnp.int32), groups)
+        past = lax.cummax(2 * page + past.astype(jnp.int32)) > 2 * page
+    overflow = ~past[last]
+    is_last = [jnp.zeros((pages, n), bool).at[:, -1].set(True) for pages, n in groups]
+    past = past | jnp.concatenate([own.reshape(-1) for own in is_last])
+    return jnp.where(past, jnp.uint32(size), index).astype(jnp.int32), overflow
 
 
-def _gaps(words, chances, size):
+def _gaps(words, size, rate):
     """Misses before each hit, uint32, at most `size`."""
-    gap, beyond = jnp.zeros((), jnp.uint32), jnp.zeros((), bool)
+    gap, beyond = jnp.zeros(words.shape[1], jnp.uint32), jnp.zeros((), bool)
+    if rate == 0 or size == 0:
+        return gap + jnp.uint32(size)
+    chances = [] if rate == 1 else _chances(size, rate)
     for j, (chance, word) in enumerate(zip(chances, words, strict=True)):
         place = word >> jnp.uint32(24)
         cell = jnp.asarray(_alias_table(chance))[place]

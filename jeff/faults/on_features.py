@@ -14,7 +14,7 @@ from jeff.faults.model import overflow_of
 from jeff.faults.where import Where, chooser, chosen, is_product
 from jeff.program import Site
 
-__all__ = ["mibb_at_sites", "on_features"]
+__all__ = ["FeatureRule", "mibb_at_sites", "on_features"]
 
 
 def on_features(
@@ -24,7 +24,7 @@ def on_features(
     *,
     examples: jax.Array | None = None,
     sites: Iterable[Site] | None = None,
-) -> base.Rule:
+) -> "FeatureRule":
     """A rule that injects faults into the outputs of sites.
 
     A site draws from ``site.key(key)``: by the name of its leaf, its layer and its use,
@@ -48,9 +48,10 @@ def on_features(
     Returns:
       A rule for `jeff.rewrite`. Where a sampler's buffer was too short (probability
       below 1e-12 a page) or a traced rate cannot be drawn, the output (of that
-      example) is NaN; of integers the lowest, and of unsigned ones the highest. The
-      rule has a method ``check(sites)``, which `jeff.rewrite` calls: a `where` that
-      chooses no site of the program is an error, not a program without faults.
+      example) is NaN; of integers the lowest, and of unsigned ones the highest;
+      ``rule.overflow(site, y)`` tells it from NaN that faults make. The rule has a
+      method ``check(sites)``, which `jeff.rewrite` calls: a `where` that chooses no
+      site of the program is an error, not a program without faults.
 
     Raises:
       TypeError: If `model` is neither a fault model nor callable, or `where` no choice;
@@ -83,7 +84,7 @@ def on_features(
     is_model = isinstance(model, base.FaultModel)
     if not is_model and not callable(model):
         raise TypeError(f"model must be a FaultModel or a function, got {model!r}")
-    rule = _FeatureRule(model, key, where, examples)
+    rule = FeatureRule(model, key, where, examples)
     if sites is not None:
         rule.check(sites)
     if examples is not None and jnp.ndim(examples) != 1:
@@ -92,11 +93,24 @@ def on_features(
     return rule
 
 
-class _FeatureRule:
-    """The rule of `on_features`."""
+class FeatureRule:
+    """The rule of `on_features`, which checks its arguments.
 
-    def __init__(self, model, key, where, examples):
-        """Keeps its arguments, which `on_features` checks."""
+    Attributes:
+      model: A fault model, or one for each site.
+      key: The key.
+      where: Sites to hit.
+      examples: int32 ``[batch]``, numbers of the examples, or ``None``.
+    """
+
+    def __init__(
+        self,
+        model: "base.FaultModel | Callable[[Site], base.FaultModel | None]",
+        key: jax.Array,
+        where: Where | None,
+        examples: jax.Array | None,
+    ):
+        """Keeps its arguments."""
         self.model, self.key, self.where, self.examples = model, key, where, examples
         self.choose = chooser(where) or is_product
 
@@ -110,10 +124,7 @@ class _FeatureRule:
     ) -> jax.Array:
         """The site's output with faults."""
         y = op(x, w)
-        own = None
-        if self.choose(site.name, site):
-            made = isinstance(self.model, base.FaultModel)
-            own = self.model if made else self.model(site)
+        own = self._model(site)
         if own is None:
             return y
         if not (rates.is_floating(y) or jnp.issubdtype(y.dtype, jnp.integer)):
@@ -121,16 +132,47 @@ class _FeatureRule:
                 f"the output of site {site.name!r} must be floating or integer to be "
                 f"hit, got {y.dtype}"
             )
+        return self._each(site, lambda k, one: _faulty(own, k, one), y)
+
+    def overflow(self, site: Site, y: jax.Array) -> jax.Array | None:
+        """Whether the draws at a site lack faults, drawn again from the same key.
+
+        In one compiled program with the rule itself nothing is drawn twice: XLA finds
+        that both draw the same.
+
+        Args:
+          site: A site, in its iteration of the loops around (`Site.at`).
+          y: Its output.
+
+        Returns:
+          bool ``[examples]``, or ``[]`` without `examples`; ``None`` where the rule
+          does nothing.
+        """
+        own = self._model(site)
+        if own is None:
+            return None
+        return self._each(site, lambda k, one: overflow_of(own.sample(k, one)), y)
+
+    def _model(self, site: Site) -> base.FaultModel | None:
+        """The faults of a site, if it has any."""
+        if not self.choose(site.name, site):
+            return None
+        if isinstance(self.model, base.FaultModel):
+            return self.model
+        return self.model(site)
+
+    def _each(self, site, act, y):
+        """`act` on the output with the site's key, or on every example with its own."""
         site_key, examples = site.key(self.key), self.examples
         if examples is None:
-            return _faulty(own, site_key, y)
+            return act(site_key, y)
         if y.ndim == 0 or y.shape[0] != examples.shape[0]:
             raise ValueError(
                 f"examples has {examples.shape[0]} entries, but the output of site "
                 f"{site.name!r} is {list(y.shape)}: vmap the program over examples"
             )
         keys = jax.vmap(jax.random.fold_in, (None, 0))(site_key, examples)
-        return jax.vmap(lambda k, one: _faulty(own, k, one))(keys, y)
+        return jax.vmap(act)(keys, y)
 
 
 def mibb_at_sites(

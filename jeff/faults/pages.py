@@ -13,6 +13,8 @@ with few positions 2^14 or 2^10 (`SPANS`). The key of page i is
 - offsets in a page are small integers, so that arrays may have any size.
 """
 
+import itertools
+import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,8 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jeff.faults import geometric, threshold
+from jeff.faults.threefry import fold_in_each, random_rows
 
-__all__ = ["SPANS", "Paging", "hits", "page_keys", "paging"]
+__all__ = ["SPANS", "Hits", "Paging", "hits", "page_keys", "paging"]
 
 SPANS = (2**10, 2**14, 2**18)
 """Numbers of positions that a page may have."""
@@ -63,69 +66,108 @@ def paging(size: int, bits: int = 1) -> Paging:
     return Paging(span, elements, max(1, -(-size // elements)))
 
 
-def page_keys(keys: jax.Array, counts: Sequence[int]) -> jax.Array:
+def page_keys(keys: jax.Array, name: str, counts: Sequence[int]) -> jax.Array:
     """Keys of all pages of several arrays, one array after another.
 
     Args:
       keys: Keys of the arrays, ``[arrays]``.
+      name: What is drawn with them.
       counts: Number of pages of each.
 
     Returns:
-      Keys, ``[sum(counts)]``.
+      Keys, ``[sum(counts)]``: ``fold_in(named_key(key, name), page)``.
 
     Examples:
+      >>> from jeff.prng import named_key
       >>> keys = jax.random.split(jax.random.key(0), 2)
-      >>> jax.eval_shape(lambda keys: page_keys(keys, (3, 2)), keys).shape
-      (5,)
+      >>> pages = jax.jit(lambda keys: page_keys(keys, "sparse", (3, 2)))(keys)
+      >>> pages.shape, bool(pages[4] == named_key(keys[1], "sparse", 1))
+      ((5,), True)
     """
     owner = np.repeat(np.arange(len(counts)), counts)
     number = np.concatenate([np.arange(n, dtype=np.uint32) for n in counts])
-    return jax.vmap(jax.random.fold_in)(keys[owner], number)
+    crc = np.full(len(owner), zlib.crc32(name.encode()), np.uint32)
+    return fold_in_each(keys[owner], jnp.asarray(crc), jnp.asarray(number))
+
+
+class Hits(NamedTuple):
+    """The hits of several pages, in the places of one flat buffer.
+
+    Attributes:
+      groups: Numbers of pages, and the places of each of them.
+      offset: int32 ``[places]``: positions in the page; its span where there is none.
+      keep: bool ``[places]``: whether it is a hit.
+      overflow: bool ``[pages]``: whether a page has too few places, or the rate cannot
+        be drawn (`threshold.unreachable`).
+    """
+
+    groups: tuple[tuple[int, int], ...]
+    offset: jax.Array
+    keep: jax.Array
+    overflow: jax.Array
 
 
 def hits(
-    keys: jax.Array, rate: Any, *, span: int, bits: int, max_rate: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    keys: jax.Array,
+    rate: Any,
+    used: Sequence[int],
+    *,
+    span: int,
+    bits: int,
+    max_rate: float,
+) -> Hits:
     """The hits of pages: drawn at `max_rate`, each kept with ``rate / max_rate``.
 
     Args:
       keys: Keys of the pages, ``[pages]``.
-      rate: float32 ``[]`` or one per bit, ``[bits]``; may be traced.
+      rate: float32 ``[]`` or one per bit, ``[bits]``; may be traced. ``None``: the
+        largest rate.
+      used: How many positions are wanted of every page, the first ones: what is behind
+        them is not drawn. Pages of which as much is wanted share a group best if they
+        follow one another.
       span: Positions in a page.
       bits: Positions per element.
-      max_rate: Known bound of the rate, which sets the length of the buffers.
+      max_rate: Known bound of the rate, which sets the number of places.
 
     Returns:
-      ``(offset, keep, overflow)``: int32 ``[pages, capacity]``, positions in the page,
-      `span` where there is none; bool ``[pages, capacity]``, whether it is a hit; bool
-      ``[pages]``, whether a buffer was too short, or the rate cannot be drawn
-      (`threshold.unreachable`).
+      The hits.
 
     Raises:
       ValueError: If `max_rate` is below the resolution.
 
     Examples:
       >>> keys = jax.random.split(jax.random.key(0), 4)
-      >>> offset, keep, overflow = jax.eval_shape(
-      ...     lambda keys: hits(keys, 1e-3, span=2**18, bits=8, max_rate=1e-3), keys
+      >>> drawn = jax.eval_shape(
+      ...     lambda keys: hits(
+      ...         keys, 1e-3, [2**18] * 4, span=2**18, bits=8, max_rate=1e-3
+      ...     ).offset,
+      ...     keys,
       ... )
-      >>> offset.shape, keep.shape, overflow.shape
-      ((4, 393), (4, 393), (4,))
+      >>> drawn.shape
+      (1576,)
     """
-    shape = (
-        geometric.words_per_gap(span, max_rate) + 1,
-        geometric.capacity(span, max_rate) + 1,
+    # Row 0 of a page's words decides which hits are kept, the others are the digits.
+    rows, first = geometric.words_per_gap(span, max_rate) + 1, int(rate is None)
+    whole = geometric.capacity(span, max_rate) + 1
+    groups = tuple(
+        (len(list(own)), geometric.capacity(wanted, max_rate) + 1)
+        for wanted, own in itertools.groupby(used, lambda n: min(span, _rounded(n)))
     )
-
-    def draw(key):
-        words = jax.random.bits(key, shape, jnp.uint32)
-        return *geometric.positions(words[1:], span, max_rate), words[0, :-1]
-
-    offset, overflow, mark = jax.vmap(draw)(keys)
+    words = random_rows(keys, (rows, whole), first, groups)
+    offset, overflow = geometric.positions(
+        words[1 - first :], span, max_rate, used=used, groups=groups
+    )
+    if rate is None:
+        return Hits(groups, offset, offset < span, overflow)
     rate = jnp.asarray(rate)
     scale = threshold.WORD / max_rate if max_rate else 0.0
     overflow = overflow | threshold.unreachable(rate, scale, max_rate)
     if rate.ndim:
         rate = rate[offset % bits]
-    kept = threshold.below(mark, rate, scale) | (rate >= np.float32(max_rate))
-    return offset, (offset < span) & kept & (rate > 0), overflow
+    kept = threshold.below(words[0], rate, scale) | (rate >= np.float32(max_rate))
+    return Hits(groups, offset, (offset < span) & kept & (rate > 0), overflow)
+
+
+def _rounded(number: int) -> int:
+    """The least power of two that is not below: few lengths of buffers."""
+    return 1 << max(0, int(number) - 1).bit_length()

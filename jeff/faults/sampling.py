@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jeff.faults import pages, rates
 from jeff.faults.bit_planes import bit_planes
 from jeff.faults.method import UNITS, Rate
+from jeff.faults.sparse import sparse_masks, sparse_words
 from jeff.faults.threshold import below, unreachable
 from jeff.prng import named_key
 
@@ -98,7 +100,7 @@ def draw_each(
         rate = settled[members[0]]
         drawn = draw(
             jnp.stack([keys[i] for i in members]),
-            rate.value,
+            None if kind.method == "sparse" and _is_top(rate) else rate.value,
             kind=kind,
             sizes=tuple(arrays[i].size for i in members),
             # Only sparse buffers depend on the largest rate: one trace for the others.
@@ -108,6 +110,12 @@ def draw_each(
         for i, (hit, other, short) in zip(members, drawn, strict=True):
             results[i] = hit, other, short if over is None else short | over
     return results
+
+
+def _is_top(rate: Rate) -> bool:
+    """Whether all bits are known to have the largest rate: no hit is thinned."""
+    known = rate.top is not None and rates.is_known(rate.value)
+    return known and bool(np.all(rate.value == np.float32(rate.top)))
 
 
 def _unreachable(method: str, rate: Rate) -> jax.Array | None:
@@ -132,7 +140,7 @@ def draw_words(
 
     Args:
       keys: Keys of the arrays, ``[arrays]``.
-      rate: float32 ``[]`` or ``[bits]``.
+      rate: float32 ``[]`` or ``[bits]``; ``None``, for sparse kinds: `top`.
       kind: The kind of all of them.
       sizes: Number of words of each.
       top: Largest rate, for sparse kinds.
@@ -144,12 +152,18 @@ def draw_words(
     bits = kind.bits
     width = 8 if bits <= 8 else 16 if bits <= 16 else 32
     dtype = jnp.dtype(f"uint{width}")
-    rate = jnp.broadcast_to(rate, (bits,)) if jnp.ndim(rate) else rate
     if kind.method == "sparse":
-        return _sparse_words(keys, rate, kind, sizes, top, share, dtype)
+        assert top is not None
+        if rate is not None and jnp.ndim(rate):
+            rate = jnp.broadcast_to(rate, (bits,))
+        return sparse_words(
+            keys, rate, sizes, bits=bits, top=top, share=share, dtype=dtype
+        )
+
+    every = jnp.broadcast_to(rate, (bits,))
 
     def draw(key):
-        size, every = kind.extent, jnp.broadcast_to(rate, (bits,))
+        size = kind.extent
         if kind.method == "bit_plane":
             word = bit_planes(key, jnp.pad(every, (0, width - bits)), size, width)
         else:
@@ -178,7 +192,7 @@ def draw_masks(
 
     Args:
       keys: Keys of the arrays, ``[arrays]``.
-      rate: float32 ``[]``.
+      rate: float32 ``[]``; ``None``, for sparse kinds: `top`.
       kind: The kind of all of them, with one position per element.
       sizes: Number of elements of each.
       top: Largest rate, for sparse kinds.
@@ -188,7 +202,8 @@ def draw_masks(
       Per array ``(hit, value, overflow)``, flat.
     """
     if kind.method == "sparse":
-        return _sparse_masks(keys, rate, kind, sizes, top, values)
+        assert top is not None
+        return sparse_masks(keys, rate, sizes, top=top, values=values)
 
     def draw(key):
         size = kind.extent
@@ -220,68 +235,3 @@ def _dense_words(key, rate, size, bits, dtype):
         return word | (hit << bit.astype(dtype))
 
     return lax.fori_loop(0, bits, add_bit, jnp.zeros(size, dtype))
-
-
-def _sparse_words(keys, rate, kind, sizes, top, share, dtype):
-    paging = [pages.paging(n, kind.bits) for n in sizes]
-    offset, keep, overflow = _page_hits(keys, rate, kind, paging, top)
-    shape = (offset.shape[0], paging[0].elements)
-    row = jnp.arange(shape[0])[:, None]
-
-    def words(chosen):
-        one = jnp.where(chosen, jnp.ones((), dtype), jnp.zeros((), dtype))
-        bit = one << (offset % kind.bits).astype(dtype)
-        # Every position is drawn once at most, so adding bits is joining them.
-        word = jnp.zeros(shape, dtype)
-        return word.at[row, offset // kind.bits].add(bit, mode="drop")
-
-    drawn = [words(keep)]
-    if share is not None:
-
-        def draw(key, shape):
-            return below(jax.random.bits(key, shape, jnp.uint32), share)
-
-        one = _page_values(keys, "ones", draw, paging, offset.shape[1:])
-        drawn.append(words(keep & one))
-    parts = _parts(sizes, paging, overflow, *drawn)
-    return [(p[1], p[2] if share is not None else None, p[0]) for p in parts]
-
-
-def _sparse_masks(keys, rate, kind, sizes, top, values):
-    paging = [pages.paging(n) for n in sizes]
-    offset, keep, overflow = _page_hits(keys, rate, kind, paging, top)
-    shape = (offset.shape[0], paging[0].elements)
-    row = jnp.arange(shape[0])[:, None]
-    drawn = [jnp.zeros(shape, bool).at[row, offset].set(keep, mode="drop")]
-    if values is not None:
-        value = _page_values(keys, "value", values, paging, offset.shape[1:])
-        value = jnp.where(keep, value, jnp.zeros_like(value))
-        flat = jnp.zeros(shape, value.dtype)
-        drawn.append(flat.at[row, offset].set(value, mode="drop"))
-    parts = _parts(sizes, paging, overflow, *drawn)
-    return [(p[1], p[2] if values is not None else None, p[0]) for p in parts]
-
-
-def _page_hits(keys, rate, kind, paging, top):
-    page_keys = _page_keys(keys, "sparse", paging)
-    return pages.hits(page_keys, rate, span=kind.extent, bits=kind.bits, max_rate=top)
-
-
-def _page_values(keys, name, draw, paging, places):
-    """What is drawn for every place of the buffers of pages."""
-    return jax.vmap(lambda key: draw(key, places))(_page_keys(keys, name, paging))
-
-
-def _page_keys(keys, name, paging):
-    named = jax.vmap(lambda key: named_key(key, name))(keys)
-    return pages.page_keys(named, [p.count for p in paging])
-
-
-def _parts(sizes, paging, overflow, *buffers):
-    """Per array whether a page overflowed, and its flat part of every buffer."""
-    start = 0
-    for size, p in zip(sizes, paging, strict=True):
-        own = slice(start, start + p.count)
-        flat = [b[own].reshape(-1)[:size] for b in buffers]
-        yield jnp.any(overflow[own]), *flat
-        start += p.count

@@ -12,6 +12,7 @@ import jax
 
 from jeff.faults import method as methods
 from jeff.faults import rates, sampling
+from jeff.faults.fixed_point import check_bits
 
 __all__ = ["Words", "bit_words", "bit_words_each"]
 
@@ -105,8 +106,7 @@ def bit_words_each(
       [7 7] [4095]
     """
     for b in bits:
-        if not isinstance(b, int) or not 1 <= b <= 32:
-            raise ValueError(f"bits must be an integer from 1 to 32, got {b!r}")
+        check_bits(b, 1, 32)
     share = None
     if one_share is not None:
         share = float(rates.checked_rate("one_share", one_share))

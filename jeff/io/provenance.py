@@ -70,8 +70,8 @@ def numerics(device: Any = None) -> dict[str, str | bool]:
 
     Examples:
       >>> found = numerics()
-      >>> found["matmul_precision"], found["unoptimized"], found["x64"]
-      ('None', False, False)
+      >>> found["matmul_precision"], found["x64"]
+      ('None', False)
     """
     device = jax.local_devices()[0] if device is None else device
     config = jax.config.values

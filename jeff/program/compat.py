@@ -34,7 +34,7 @@ CALLS = frozenset(
 CUSTOM_DERIVATIVES = frozenset(
     {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
 )
-_SUBPROGRAM = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+_SUBPROGRAM = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")
 
 
 def is_literal(atom: Any) -> bool:

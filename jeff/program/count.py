@@ -15,7 +15,7 @@ from jeff.program import compat, cost, trip_count
 
 __all__ = ["Count", "count", "equation_count"]
 
-_CALLS = compat.CALLS | compat.CUSTOM_DERIVATIVES | {"composite"}
+_CALLS = compat.CALLS | compat.CUSTOM_DERIVATIVES | {"composite", "custom_vmap_call"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -77,20 +77,26 @@ def evaluate(
 
 def run_steps(
     run: Run, steps: Sequence[graph.Step], env: dict[int, Any], scope
-) -> None:
+) -> dict[str, Any]:
     """Runs steps one after another.
 
     Args:
-      run: The interpretation: rules, and the program.
+      run: The interpretation: rules, taps, and the program.
       steps: Steps of one frame, in program order.
       env: Arrays by value number; the outputs of the steps are added.
       scope: Iterations of the loops around.
+
+    Returns:
+      By site's name what its tap emitted.
     """
+    emitted: dict[str, Any] = {}
     for step in steps:
         operands = [read(env, v) for v in step.inputs]
-        outs, _ = run.equation(step.eqn, operands, step.path, scope)
+        outs, new = run.equation(step.eqn, operands, step.path, scope)
+        emitted.update(new)
         for value, out in zip(step.outputs, outs, strict=True):
             env.setdefault(value.number, out)
+    return emitted
 
 
 def read(env: Mapping[int, Any], value: graph.Value) -> Any:

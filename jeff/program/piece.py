@@ -74,6 +74,30 @@ class Piece:
         Raises:
           ValueError: If a weight is missing or an input has another shape.
         """
+        return self.run(Run(tuple(rules)), weights, x, side)[0]
+
+    def run(
+        self,
+        run: Run,
+        weights: Mapping[str, Any],
+        x: Sequence[Any],
+        side: Sequence[Any] = (),
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Runs the piece with other hooks.
+
+        Args:
+          run: The hooks.
+          weights: A value per name in `self.weights`; dense or stored.
+          x: A value per entry of `self.start`.
+          side: A value per entry of `self.side`.
+
+        Returns:
+          ``(outs, taps)``: a value per entry of `self.stop`, and by site's name what
+          its tap emitted.
+
+        Raises:
+          ValueError: If a weight is missing or an input has another shape.
+        """
         missing = [n for n in self.weights if n not in weights]
         if missing:
             raise ValueError(f"weights lacks {', '.join(missing)}")
@@ -85,10 +109,11 @@ class Piece:
                 raise ValueError(f"{label} has {len(given)} entries, not {len(values)}")
             for i, (value, array) in enumerate(zip(values, given, strict=True)):
                 _bind_input(env, value, array, f"{label}[{i}]")
-        run = Run(tuple(rules), found=self.found)
+        run.found = self.found
         scope = Scope((0,) * len(self.frame.loops), {})
-        evaluation.run_steps(run, self.steps, env, scope)
-        return tuple(evaluation.dense(evaluation.read(env, v)) for v in self.stop)
+        taps = evaluation.run_steps(run, self.steps, env, scope)
+        outs = (evaluation.dense(evaluation.read(env, v)) for v in self.stop)
+        return tuple(outs), taps
 
     def sites(self) -> tuple[str, ...]:
         """Names of the sites inside.

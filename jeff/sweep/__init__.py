@@ -9,6 +9,7 @@ from jeff.sweep.campaigns.campaign import (
 from jeff.sweep.campaigns.curve import CurvePoint, accuracy_curve
 from jeff.sweep.campaigns.golden import examples, golden_outputs
 from jeff.sweep.campaigns.outcome import Outcome, check_overflow, each_outcome, outcome
+from jeff.sweep.campaigns.per_image import PerImage, right_answers
 from jeff.sweep.campaigns.prefix import Prefix, prefix
 from jeff.sweep.campaigns.stored_as import STORED, Narrow, stored_as
 from jeff.sweep.campaigns.suffix import Suffix
@@ -20,8 +21,17 @@ from jeff.sweep.planning.choose import make_plan
 from jeff.sweep.planning.plan import Plan
 from jeff.sweep.single_flips.exhaustive import exhaustive, flip_one
 from jeff.sweep.single_flips.fault_space import Fault, FaultSpace, enumerate_faults
+from jeff.sweep.single_flips.importance_campaign import (
+    ImportanceCampaign,
+    importance_campaign,
+)
+from jeff.sweep.single_flips.injected import Injected
 from jeff.sweep.single_flips.site_plan import SitePlan, plan_sites
 from jeff.sweep.single_flips.site_wise import Injections, each_injection, site_wise
+from jeff.sweep.single_flips.stratified_campaign import (
+    StratifiedCampaign,
+    stratified_campaign,
+)
 from jeff.sweep.single_flips.vulnerability import (
     Vulnerability,
     site_table,
@@ -36,6 +46,7 @@ from jeff.sweep.statistics.importance import (
     draw_kinds,
     weighted_estimate,
 )
+from jeff.sweep.statistics.new_images import accuracy_any_images
 from jeff.sweep.statistics.sample_size import sample_size
 from jeff.sweep.statistics.stopping import Margin, look_level
 from jeff.sweep.statistics.strata import Stratified, Stratum, stratified_estimate
@@ -61,16 +72,20 @@ __all__ = [
     "FaultSpace",
     "FaultStudy",
     "Found",
+    "ImportanceCampaign",
+    "Injected",
     "Injections",
     "Margin",
     "NamedFault",
     "Narrow",
     "Outcome",
+    "PerImage",
     "Plan",
     "Prefix",
     "SitePlan",
     "Stop",
     "Stratified",
+    "StratifiedCampaign",
     "Stratum",
     "StudySettings",
     "Suffix",
@@ -79,6 +94,7 @@ __all__ = [
     "Vulnerability",
     "WeightMap",
     "Weighted",
+    "accuracy_any_images",
     "accuracy_curve",
     "allocate",
     "best_proposal",
@@ -93,6 +109,7 @@ __all__ = [
     "feature_faults",
     "flip_one",
     "golden_outputs",
+    "importance_campaign",
     "look_level",
     "make_plan",
     "mean_of_devices",
@@ -104,12 +121,14 @@ __all__ = [
     "prefix",
     "prepare_study",
     "read_sweep",
+    "right_answers",
     "run",
     "run_study",
     "sample_size",
     "site_table",
     "site_wise",
     "stored_as",
+    "stratified_campaign",
     "stratified_estimate",
     "stratified_variance",
     "study_outcome",

@@ -5,7 +5,28 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["positive", "probabilities", "rates", "whole"]
+__all__ = ["level", "positive", "probabilities", "rates", "whole"]
+
+
+def level(value: float) -> float:
+    """A confidence level, or an error.
+
+    Args:
+      value: A number.
+
+    Returns:
+      The number.
+
+    Raises:
+      ValueError: If it is not in (0, 1).
+
+    Examples:
+      >>> level(0.95)
+      0.95
+    """
+    if not 0 < value < 1:
+        raise ValueError(f"level must be in (0, 1): level={value!r}")
+    return value
 
 
 def positive(name: str, value: Any) -> int:

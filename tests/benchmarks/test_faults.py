@@ -77,6 +77,41 @@ def test_strata_reach_the_margin_and_find_the_share(cases):
         assert max(found.high - found.value, found.value - found.low) <= 0.01
 
 
+class _Devices:
+    """Units of 128 injections, of which every `every`-th changes an answer."""
+
+    def __init__(self, every):
+        self.every, self.numbers = every, []
+
+    def compute(self, numbers, chunk):
+        for number in numbers:
+            self.numbers.append(number)
+            yield number, {"changed": (np.arange(1, 129) % self.every == 0).astype(int)}
+
+
+@pytest.mark.parametrize(("every", "most"), [(129, 1280), (8, 10_624)])
+def test_campaigns_end_early_or_where_the_fixed_rule_does(cases, every, most):
+    """Rare events: at a look. Others: after 10,548 injections, rounded up to a unit."""
+    margin, devices = cases("margin"), _Devices(every)
+    count, share = margin.to_margin(devices, margin._rule(), 512)
+    assert devices.numbers == list(range(512, 512 + count // 128))
+    assert share == (0.125 if every == 8 else 0)
+    assert count <= most and (every == 129 or count == most)
+
+
+def test_margins_hold_the_fixed_rule_against_campaigns(cases):
+    seconds = {"jeff_weights": np.full(6, 2.0), "pytorchfi": np.full(6, 0.01)}
+    seconds["jeff_features"] = np.full(6, 8.0)
+    ran = {"weights": [(0, 0.5)] + [(1280, 0.0)] * 6, "features": [(9600, 0.25)] * 6}
+    measures = cases("margin")._measures(seconds, ran, 9604)
+    found = {m.name: m.value for m in measures}
+    assert found["ratio.pytorchfi.to_margin"] == pytest.approx(48.02)
+    assert found["seconds_to_margin.pytorchfi"] == pytest.approx(96.04)
+    assert found["injections_to_margin.jeff_weights"] == 1280
+    assert found["share_at_margin.jeff_features"] == 0.25
+    assert not any("mrfi" in name for name in found)
+
+
 def test_the_figure_has_both_kinds(cases, tmp_path):
     from jeff.evaluate import Measure
 
@@ -92,14 +127,16 @@ def test_the_figure_has_both_kinds(cases, tmp_path):
     assert "flip probability per bit" in text and "per multiplication" in text
 
 
-@pytest.mark.parametrize("norm", [False, True])
-def test_the_network_in_torch_gives_the_same_logits(cases, norm):
+@pytest.mark.parametrize(
+    ("norm", "padding"), [(False, "both"), (True, "both"), (False, "end")]
+)
+def test_the_network_in_torch_gives_the_same_logits(cases, norm, padding):
     torch = pytest.importorskip("torch", reason="torch is a peer's, not installed")
     params = resnet.init(jax.random.key(0), resnet.RESNET_8)
     arrays = {n: np.asarray(a) for n, a in tree.flatten(params)[0].items()}
     images = np.asarray(jax.random.normal(jax.random.key(1), (2, 32, 32, 3)))
-    expected = resnet.apply(params, images, padding="both")
-    net = cases("torch_resnet").build(arrays, norm=norm)
+    expected = resnet.apply(params, images, padding=padding)
+    net = cases("torch_resnet").build(arrays, norm=norm, padding=padding)
     with torch.no_grad():
         found = net(torch.from_numpy(images.copy()).permute(0, 3, 1, 2)).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())

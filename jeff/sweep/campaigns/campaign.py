@@ -7,18 +7,22 @@ draw does not depend on the size of batches; `permanent` hits all examples alike
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jeff import base, faults
+from jeff import faults
 from jeff.faults.model import overflow_of
+from jeff.faults.on_features import FeatureRule
 from jeff.prng import named_key
 from jeff.sweep.campaigns.batches import spread
-from jeff.sweep.campaigns.check import check_features, check_weights
-from jeff.sweep.campaigns.outcome import outcome
+from jeff.sweep.campaigns.check import check_features, check_images, check_weights
+from jeff.sweep.campaigns.outcome import each_outcome, outcome
+from jeff.sweep.campaigns.overflow import with_overflow
+from jeff.sweep.campaigns.per_image import PerImage, pack_right
 from jeff.sweep.campaigns.suffix import rewritten
+from jeff.sweep.checks import positive
 from jeff.sweep.trial import Batch, Trial
 
 __all__ = ["feature_faults", "weight_and_feature_faults", "weight_faults"]
@@ -34,6 +38,7 @@ def weight_faults(
     *,
     params_of_design: Callable[[Any, Any], Any] | None = None,
     measure: Measure = outcome,
+    per_image: int | None = None,
 ) -> Trial:
     """A campaign on stored weights, one faulty device per trial.
 
@@ -46,16 +51,21 @@ def weight_faults(
         so the largest one must be said.
       params_of_design: ``params_of_design(params, design) -> params``, for a sweep with
         designs; ``lambda _, design: design`` for whole params stacked on axis 0.
-      measure: ``measure(logits, golden, labels, valid, overflow=...) -> stats``.
+      measure: ``measure(logits, golden, labels, valid, overflow=...) -> stats``;
+        `overflow` is bool ``[]`` or ``[batch]``.
+      per_image: The number of examples: statistics are then `PerImage`, which also
+        tells which images a trial got right, for `accuracy_any_images`. ``None``: they
+        are what `measure` gives.
 
     Returns:
       A trial for `run` whose data are `Examples`; its statistics are an `Outcome`.
 
     Raises:
-      TypeError: If an argument is no function.
-      ValueError: At the start of a sweep, if a model refuses one of its rates (the
-        message names it), or the sweep has designs and there is no `params_of_design`,
-        or the other way round.
+      TypeError: If an argument is no function, or `per_image` no whole number.
+      ValueError: If `per_image` is not positive; at the start of a sweep, if it is not
+        the number of examples, a model refuses one of the rates (the message names it),
+        or the sweep has designs and there is no `params_of_design`, or the other way
+        round.
 
     Examples:
       >>> import numpy as np
@@ -72,7 +82,8 @@ def weight_faults(
       >>> print(stats.images, stats.changed, stats.nonfinite)
       3 3 3
     """
-    return _campaign(apply, params, model_of_rate, None, params_of_design, measure)
+    how = _How(params_of_design, measure, per_image)
+    return _campaign(apply, params, model_of_rate, None, how)
 
 
 def feature_faults(
@@ -84,6 +95,7 @@ def feature_faults(
     permanent: bool = False,
     params_of_design: Callable[[Any, Any], Any] | None = None,
     measure: Measure = outcome,
+    per_image: int | None = None,
 ) -> Trial:
     """A campaign on the outputs of sites.
 
@@ -97,10 +109,12 @@ def feature_faults(
         broken processing element; else every example has its own.
       params_of_design: As in `weight_faults`.
       measure: As in `weight_faults`.
+      per_image: As in `weight_faults`.
 
     Returns:
-      A trial for `run` whose data are `Examples`; its statistics are an `Outcome`. A
-      site whose faults overflow their buffer gives NaN, so its images are `nonfinite`.
+      A trial for `run` whose data are `Examples`; its statistics are an `Outcome`. An
+      image with faults that did not fit their buffer at some site is in `overflow`; the
+      site gives NaN for it, so that it is `nonfinite` as a rule.
 
     Raises:
       TypeError: As in `weight_faults`.
@@ -124,8 +138,9 @@ def feature_faults(
       >>> print(jax.jit(trial.evaluate)(faulty, batch).changed)
       2
     """
-    rule = _FeatureRule(model_of_rate, where, permanent)
-    return _campaign(apply, params, None, rule, params_of_design, measure)
+    rule = _Features(model_of_rate, where, permanent)
+    how = _How(params_of_design, measure, per_image)
+    return _campaign(apply, params, None, rule, how)
 
 
 def weight_and_feature_faults(
@@ -138,6 +153,7 @@ def weight_and_feature_faults(
     permanent: bool = False,
     params_of_design: Callable[[Any, Any], Any] | None = None,
     measure: Measure = outcome,
+    per_image: int | None = None,
 ) -> Trial:
     """A campaign on weights and features at once.
 
@@ -153,6 +169,7 @@ def weight_and_feature_faults(
       permanent: As in `feature_faults`.
       params_of_design: As in `weight_faults`.
       measure: As in `weight_faults`.
+      per_image: As in `weight_faults`.
 
     Returns:
       A trial for `run`.
@@ -174,11 +191,12 @@ def weight_and_feature_faults(
       >>> trial._fields
       ('draw', 'evaluate', 'check')
     """
-    rule = _FeatureRule(features_of_rate, where, permanent)
-    return _campaign(apply, params, weights_of_rate, rule, params_of_design, measure)
+    rule = _Features(features_of_rate, where, permanent)
+    how = _How(params_of_design, measure, per_image)
+    return _campaign(apply, params, weights_of_rate, rule, how)
 
 
-class _FeatureRule:
+class _Features:
     """The rule of a trial's feature faults."""
 
     def __init__(self, model_of_rate: ModelOfRate, where: Any, permanent: bool):
@@ -186,7 +204,7 @@ class _FeatureRule:
         self.model_of_rate, self.where = model_of_rate, where
         self.permanent = permanent
 
-    def __call__(self, key: jax.Array, rate: jax.Array, batch: Batch) -> base.Rule:
+    def __call__(self, key: jax.Array, rate: jax.Array, batch: Batch) -> FeatureRule:
         """The rule for a batch."""
         numbers = jnp.zeros_like(batch.index) if self.permanent else batch.index
         return faults.on_features(
@@ -194,20 +212,30 @@ class _FeatureRule:
         )
 
 
-def _campaign(apply, params, weights, features, params_of_design, measure) -> Trial:
-    made = weights, features and features.model_of_rate, params_of_design
-    for fn in (apply, measure, *(f for f in made if f is not None)):
+class _How(NamedTuple):
+    """What is the same for all kinds of campaigns."""
+
+    params_of_design: Callable[[Any, Any], Any] | None
+    measure: Measure
+    per_image: int | None
+
+
+def _campaign(apply, params, weights, features, how) -> Trial:
+    made = weights, features and features.model_of_rate, how.params_of_design
+    for fn in (apply, how.measure, *(f for f in made if f is not None)):
         if not callable(fn):
             raise TypeError(f"a campaign is made of functions, got {fn!r}")
+    if how.per_image is not None:
+        positive("per_image", how.per_image)
 
     def designed(design):
-        if (design is None) != (params_of_design is None):
+        if (design is None) != (how.params_of_design is None):
             raise ValueError(
                 "designs and params_of_design go together: "
                 + ("the sweep has no designs" if design is None else "how are the "
                    "params of a design made? Give params_of_design")
             )  # fmt: skip
-        return params if params_of_design is None else params_of_design(params, design)
+        return params if design is None else how.params_of_design(params, design)
 
     def draw(key, rate, design):
         drawn = {"design": design, "overflow": jnp.array(False)}
@@ -222,17 +250,20 @@ def _campaign(apply, params, weights, features, params_of_design, measure) -> Tr
         return drawn
 
     def evaluate(drawn, batch):
-        faulty = drawn.get("params")
+        faulty, missing = drawn.get("params"), drawn["overflow"]
         faulty = designed(drawn["design"]) if faulty is None else faulty
-        rules = () if features is None else (features(*drawn["features"], batch),)
-        data = batch.data
-        logits = rewritten(apply, *rules)(faulty, *spread(data.inputs))
-        return measure(
-            logits, data.golden, data.labels, batch.valid, overflow=drawn["overflow"]
-        )
+        inputs = spread(batch.data.inputs)
+        if features is None:
+            logits = rewritten(apply)(faulty, *inputs)
+        else:
+            rule = features(*drawn["features"], batch)
+            logits, too_many = with_overflow(apply, rule)(faulty, *inputs)
+            missing |= too_many
+        return _statistics(how, logits, batch, missing)
 
     def check(rates, data, design):
         clean = jax.eval_shape(lambda d: designed(d), design)
+        check_images(how.per_image, data)
         if weights is not None:
             check_weights(weights, rates, clean)
         if features is not None:
@@ -241,3 +272,13 @@ def _campaign(apply, params, weights, features, params_of_design, measure) -> Tr
             )
 
     return Trial(draw, evaluate, check)
+
+
+def _statistics(how, logits, batch, missing) -> Any:
+    """What is counted of a batch."""
+    golden, labels = batch.data.golden, batch.data.labels
+    total = how.measure(logits, golden, labels, batch.valid, overflow=missing)
+    if how.per_image is None:
+        return total
+    right = each_outcome(logits, golden, labels).correct
+    return PerImage(total, pack_right(right, batch, how.per_image))

@@ -13,7 +13,7 @@ from jeff.program import Site, sites
 from jeff.sweep.campaigns import suffix
 from jeff.sweep.campaigns.batches import spread
 
-__all__ = ["check_features", "check_weights"]
+__all__ = ["check_features", "check_images", "check_weights"]
 
 ModelOfRate = Callable[[Any], Any]
 
@@ -90,6 +90,28 @@ def check_features(
                 with naming(f"site {site.name!r}"):
                     jax.eval_shape(lambda k, m=own, y=like: m.sample(k, y), _key())
                 drawn.add(alike)
+
+
+def check_images(per_image: int | None, data: Any) -> None:
+    """Refuses counts per image of another number of images than there are.
+
+    Args:
+      per_image: The number that a campaign was made for, or ``None``.
+      data: The sweep's `Examples`, or their shapes.
+
+    Raises:
+      ValueError: If it is another one.
+
+    Examples:
+      >>> from jeff.sweep import Examples
+      >>> check_images(3, Examples(None, jnp.zeros(2, jnp.int32), None))
+      Traceback (most recent call last):
+      ValueError: per_image=3, but the sweep has 2 examples
+    """
+    if per_image is not None and per_image != data.labels.shape[0]:
+        raise ValueError(
+            f"per_image={per_image}, but the sweep has {data.labels.shape[0]} examples"
+        )
 
 
 def _sites(apply, params, inputs) -> list[Site]:

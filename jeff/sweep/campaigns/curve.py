@@ -1,6 +1,6 @@
 """What a sweep says at every rate: accuracies and corruptions with their intervals."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,9 +11,11 @@ from jeff.evaluate import (
     proportion,
 )
 from jeff.sweep.campaigns.outcome import Outcome, check_overflow
+from jeff.sweep.campaigns.per_image import PerImage, right_answers
 from jeff.sweep.engine.result import SweepResult
 from jeff.sweep.engine.stop import Stop
 from jeff.sweep.statistics.device_means import mean_of_devices, share_of_devices
+from jeff.sweep.statistics.new_images import accuracy_any_images
 from jeff.sweep.statistics.stopping import look_level
 from jeff.sweep.statistics.two_level import device_accuracy
 
@@ -29,12 +31,17 @@ class CurvePoint(NamedTuple):
       images: Images evaluated under faults, all trials together.
       accuracy: Mean accuracy of faulty trials on these images.
       device: Variance of the accuracy between devices, `s_dev^2`.
-      image: Variance of an image on a device, `s_img^2`, plus that between images,
-        `s_test^2`, from which counts per device cannot tell it.
+      image: Variance of an image on a device, `s_img^2`; without counts per image plus
+        that between images, `s_test^2`, from which counts per device cannot tell it.
       sdc: Share of images whose answer changed (see `Outcome`).
       critical: Share of images whose right answer became wrong.
       nonfinite: Share of images without an answer.
       confidence_drop: Mean loss of probability of the golden answer.
+      any_images: Mean accuracy, its interval for new devices on new images
+        (`accuracy_any_images`); ``None`` without counts per image, and after a rigorous
+        rule, as this one is not.
+      test: Variance between images, whatever the device, `s_test^2`; ``None`` without
+        counts per image.
     """
 
     rate: float
@@ -47,6 +54,8 @@ class CurvePoint(NamedTuple):
     critical: Interval
     nonfinite: float
     confidence_drop: float
+    any_images: Interval | None = None
+    test: float | None = None
 
 
 def accuracy_curve(
@@ -57,7 +66,7 @@ def accuracy_curve(
     level: float = 0.95,
     stop: Stop | None = None,
 ) -> tuple[CurvePoint, ...]:
-    """The curve of a sweep whose statistics are an `Outcome`.
+    """The curve of a sweep whose statistics are an `Outcome`, or `PerImage` with one.
 
     A trial is a device, and images are nested in it: the accuracy is the mean over
     devices (`mean_of_devices`): Student's interval, or a bound where fewer than 10
@@ -100,11 +109,17 @@ def accuracy_curve(
     """
     points = []
     for i, rate in enumerate(result.rates):
-        stats: Outcome = result.rate_point(design, i)
+        given = result.rate_point(design, i)
+        stats: Outcome = given.total if isinstance(given, PerImage) else given
         check_overflow(stats)
         images, trials = int(np.sum(stats.images)), len(stats.images)
         per_trial = images // max(trials, 1)
-        found = device_accuracy(stats.correct, per_trial, level=level)
+        by_image = None
+        if isinstance(given, PerImage):
+            by_image = right_answers(given, per_trial).sum(0)
+        found = device_accuracy(
+            stats.correct, per_trial, per_image=by_image, level=level
+        )
         of = _Intervals(independent, level)
         if stop is not None:
             look = -(-trials // int(result.settings["unit"]))
@@ -122,6 +137,8 @@ def accuracy_curve(
                 critical=of.share(np.asarray(stats.critical), per_trial),
                 nonfinite=float(np.sum(stats.nonfinite) / images),
                 confidence_drop=float(np.sum(stats.confidence_drop) / images),
+                any_images=of.any_images(np.asarray(stats.correct), by_image),
+                test=found.test,
             )
         )
     return tuple(points)
@@ -139,6 +156,12 @@ class _Intervals(NamedTuple):
         """Of a mean over devices."""
         method = empirical_bernstein if self.rigorous else mean_of_devices
         return method(values, level=self.level)
+
+    def any_images(self, correct: np.ndarray, by_image: Any) -> Interval | None:
+        """Of the mean accuracy on new images."""
+        if by_image is None or self.rigorous:
+            return None
+        return accuracy_any_images(correct, by_image, level=self.level)
 
     def share(self, counts: np.ndarray, images: int) -> Interval:
         """Of a share of images, from the counts of every trial."""

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jeff import base
 from jeff.program import Cut, Point, evaluation, graph, reach, rewrite, trace
 from jeff.program.piece import Piece
+from jeff.program.rewrite import Rewritten, Run
 
 __all__ = ["Crossing", "Suffix", "crossing_values", "fit", "rewritten"]
 
@@ -64,6 +65,34 @@ class Suffix:
           ValueError: If `params` has not the leaves of `names`, or the number of
             cached activations is another one.
         """
+        return self.run(Run(self.rules), params, cached, {})[0]
+
+    def run(
+        self,
+        run: Run,
+        params: Mapping[str, Any],
+        inputs: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> tuple[Any, dict[str, Any]]:
+        """Runs the end of the program with other hooks, as `jeff.rewrite`'s does.
+
+        Args:
+          run: The hooks, `rules` among them.
+          params: Leaves by name, of `names`; dense or stored.
+          inputs: The cached activations, each ``[batch, ...]``.
+          kwargs: Keyword inputs; a suffix has none.
+
+        Returns:
+          ``(out, taps)``: what the whole program returns, and by site's name what its
+          tap emitted.
+
+        Raises:
+          TypeError: If there are keyword inputs.
+          ValueError: As a call.
+        """
+        if kwargs:
+            raise TypeError(f"a suffix takes no keyword inputs: {', '.join(kwargs)}")
+        cached = tuple(inputs)
         wrong = sorted(self.names ^ set(params))
         if wrong:
             raise ValueError(
@@ -85,8 +114,8 @@ class Suffix:
         known = trace.check_params(piece.found.traced, self.params)
         weights = {n: params.get(n, known[n]) for n in piece.weights}
         n = len(piece.start)
-        outs = piece(weights, values[:n], values[n:], rules=self.rules)
-        return jax.tree.unflatten(piece.found.traced.out_tree, outs)
+        outs, taps = piece.run(run, weights, values[:n], values[n:])
+        return jax.tree.unflatten(piece.found.traced.out_tree, outs), taps
 
     def with_rules(self, *rules: base.Rule) -> "Suffix":
         """The same with more rules, inside those it has, as `jeff.rewrite` does.
@@ -186,7 +215,7 @@ def crossing_values(small: Piece, large: Piece, batch: int) -> tuple[Crossing, .
     return tuple(found)
 
 
-def rewritten(apply: Callable[..., Any], *rules: base.Rule) -> Callable[..., Any]:
+def rewritten(apply: Callable[..., Any], *rules: base.Rule) -> Suffix | Rewritten:
     """A program with rules at its sites and stored weights allowed, suffixes included.
 
     Args:
@@ -194,7 +223,7 @@ def rewritten(apply: Callable[..., Any], *rules: base.Rule) -> Callable[..., Any
       *rules: The rules, the first outermost.
 
     Returns:
-      A function of the same signature.
+      A function of the same signature, whose method `run` takes other hooks.
     """
     if isinstance(apply, Suffix):
         return apply.with_rules(*rules)

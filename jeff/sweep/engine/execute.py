@@ -1,7 +1,6 @@
 """Whole units dealt out to devices, a few in flight at a time."""
 
 import collections
-import concurrent.futures
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jeff import tree
+from jeff.sweep.engine import machine_code
 from jeff.sweep.engine.layout import Layout
 from jeff.sweep.planning.arguments import Sweep
 from jeff.sweep.planning.choose import Prepared
-from jeff.sweep.planning.unit import compiled
+from jeff.sweep.planning.unit import compiled, compiler_options
 from jeff.sweep.trial import Batch
 
 __all__ = ["Devices"]
@@ -22,12 +22,12 @@ __all__ = ["Devices"]
 class Devices:
     """The devices of this process with the compiled unit and the data on each of them.
 
-    Every unit runs whole on one device, by the same program; which device it is, and
-    how many others are running, cannot change its bits.
+    Every unit runs whole on one device, by the same machine code; which device it is,
+    and how many others are running, cannot change its bits.
     """
 
     def __init__(self, sweep: Sweep, prepared: Prepared, devices: Sequence[Any]):
-        """Compiles where it was not done, and copies the data.
+        """Compiles if it was not done, and copies the program and the data.
 
         Args:
           sweep: The sweep.
@@ -36,13 +36,14 @@ class Devices:
         """
         plan, traced = prepared.plan, prepared.traced
         self._sweep, self._layout = sweep, layout_of(sweep, plan.unit)
-        first = [] if prepared.executable is None else [prepared.executable]
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            others = pool.map(
-                lambda d: compiled(sweep, traced, plan.over, plan.unit, d),
-                devices[len(first) :],
-            )
-            runs = [*first, *others]
+
+        def compile_for(device: Any) -> Any:
+            return compiled(sweep, traced, plan.group, plan.unit, device)
+
+        first, *others = devices
+        run = prepared.executable or compile_for(first)
+        options = compiler_options(first)
+        runs = [run, *machine_code.for_devices(run, others, options, compile_for)]
         data = _batched(sweep, traced.batches, traced.batch)
         self._workers = [
             _Worker(run, device, sweep, (traced.consts, data, plan.unit))

@@ -26,6 +26,8 @@ from jeff.sweep.engine.recorded_settings import differences
 __all__ = ["SETTINGS_FILE", "SweepFolder"]
 
 SETTINGS_FILE = "settings.json"
+_FORMAT = 2  # of the settings; 1 had a word, "over", where 2 has a number, "group"
+_READABLE = (1, 2)
 _UNITS = "units"
 _NAME = re.compile(r"unit-(\d{9})\.safetensors")
 
@@ -70,7 +72,7 @@ class SweepFolder:
           JSON values by name; ``None`` if no sweep was begun there.
 
         Raises:
-          ValueError: If the file is damaged or not of a sweep.
+          ValueError: If the file is damaged, not of a sweep, or of a newer jeff.
         """
         file = self.folder / SETTINGS_FILE
         if not file.exists():
@@ -84,6 +86,29 @@ class SweepFolder:
         if not isinstance(found, dict) or "sweep_format" not in found:
             raise ValueError(
                 f"{str(file)!r} is not of a sweep; give an empty or a new directory"
+            )
+        if found["sweep_format"] not in _READABLE:
+            raise ValueError(
+                f"{str(file)!r} has sweep_format {found['sweep_format']!r}, this jeff "
+                f"reads {' and '.join(map(str, _READABLE))}"
+            )
+        return found
+
+    def begun(self) -> dict[str, Any] | None:
+        """What the sweep there was begun with, if it can go on.
+
+        Returns:
+          As `settings`.
+
+        Raises:
+          ValueError: As `settings`; also if an older jeff began it.
+        """
+        found = self.settings()
+        if found is not None and found["sweep_format"] != _FORMAT:
+            raise ValueError(
+                f"the sweep in {str(self.folder)!r} was begun by an older jeff "
+                f"(sweep_format {found['sweep_format']}, now {_FORMAT}) and cannot go "
+                "on; read_sweep reads it; give another directory"
             )
         return found
 
@@ -113,10 +138,10 @@ class SweepFolder:
         Raises:
           OSError: If it cannot be written.
           ValueError: If the folder was begun with other settings (every field that
-            differs is named), or holds what is not of a sweep.
+            differs is named) or by an older jeff, or holds what is not of a sweep.
         """
-        wanted = json.loads(json.dumps({"sweep_format": 1, **settings}))
-        there = self.settings()
+        wanted = json.loads(json.dumps({"sweep_format": _FORMAT, **settings}))
+        there = self.begun()
         if there is None:
             self._check_empty()
             text = json.dumps(wanted, indent=1) + "\n"

@@ -31,7 +31,7 @@ def settings_of(sweep: Sweep, prepared: Prepared, device: Any) -> dict[str, Any]
     Returns:
       JSON values by name: versions, the kind of device (on CPUs with the processor and
       the number of cores, on which the last digits of sums depend), settings of the
-      compiler, what is swept, the unit, and
+      compiler, what is swept, the plan's sizes, and
       checksums of the traced programs (with all arrays they captured), of every array
       of the data and of the designs. A stopping rule is not there: it says how many
       units there will be, and changes none of them.
@@ -48,7 +48,7 @@ def settings_of(sweep: Sweep, prepared: Prepared, device: Any) -> dict[str, Any]
     found["rates"] = [float(r) for r in sweep.rates]
     found["trials"], found["designs"] = sweep.trials, sweep.design_count
     found["examples"] = sweep.examples
-    found |= {"over": plan.over, "unit": plan.unit, "batch": plan.batch}
+    found |= {"group": plan.group, "unit": plan.unit, "batch": plan.batch}
     found |= prepared.checksums()
     for kind in ("data", "designs"):
         for name, leaf in _leaves(getattr(sweep, kind)).items():

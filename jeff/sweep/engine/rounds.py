@@ -88,7 +88,8 @@ def fill(work: Work, stop: Stop | None) -> None:
 
 
 def _decided(work: Work, stop: Stop, design: int, rate: int, look: int) -> bool:
-    done = work.table.trials_done[design, rate]
+    layout = work.table.layout
+    done = min(look * layout.unit, layout.trials)  # it was open in every round
     stats = {n: a[design, rate, :done] for n, a in work.table.stats.items()}
     return bool(stop.decide(stop.statistic(work.tree(stats)), look))
 

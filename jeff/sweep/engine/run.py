@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jeff import tree
 from jeff.evaluate import NoProgress, Progress
@@ -21,6 +22,7 @@ from jeff.sweep.engine.rounds import Work, fill
 from jeff.sweep.engine.stop import Stop
 from jeff.sweep.planning import choose
 from jeff.sweep.planning.arguments import Sweep, checked
+from jeff.sweep.planning.devices import chosen_devices
 from jeff.sweep.planning.plan import Plan
 from jeff.sweep.trial import Trial
 
@@ -60,10 +62,10 @@ def run(
     designs: Any = None,
     unit: int | None = None,
     batch: int | None = None,
-    plan: Plan | str | None = None,
+    plan: Plan | str | int | None = None,
     budget_bytes: int | None = None,
     chunk: int | None = None,
-    devices: int | Sequence[Any] | None = None,
+    devices: int | Sequence[Any] | Mesh | None = None,
     directory: str | os.PathLike[str] | None = None,
     stop: Stop | None = None,
     progress: Progress | None = None,
@@ -89,12 +91,14 @@ def run(
         ``None``: one design, ``None``.
       unit: Trials of a unit; chosen if ``None``.
       batch: Examples that are evaluated at a time; chosen if ``None``.
-      plan: From `make_plan`, or ``"vmap"`` or ``"map"``; chosen if ``None``. What
+      plan: From `make_plan`; or how the trials of a unit run: ``"vmap"``, all at a
+        time, ``"map"``, one at a time, or how many at a time; chosen if ``None``. What
         `unit`, `batch` and `devices` say goes before it.
       budget_bytes: What the intermediate results of a unit may take, where `unit` or
         `batch` is chosen; as for `make_plan` if ``None``. The unit is compiled once.
       chunk: Units in flight at a time in each process; 4 per device if ``None``.
-      devices: Devices of this process, or how many; all if ``None``.
+      devices: Devices of this process, or how many, or a mesh: those of its devices
+        that are of this process; all if ``None``.
       directory: A folder that keeps every finished unit, so that the same call goes on
         where it was stopped, however it was. What is not given and was chosen when the
         folder was begun (`unit`, `batch`, `plan`) is taken from it. `stop` and
@@ -149,9 +153,9 @@ def start(
     designs: Any = None,
     unit: int | None = None,
     batch: int | None = None,
-    plan: Plan | str | None = None,
+    plan: Plan | str | int | None = None,
     budget_bytes: int | None = None,
-    devices: int | Sequence[Any] | None = None,
+    devices: int | Sequence[Any] | Mesh | None = None,
     directory: str | os.PathLike[str] | None = None,
     chunk: int | None = None,
 ) -> Ready:
@@ -168,9 +172,9 @@ def start(
       designs: A pytree of arrays ``[designs, ...]``, or ``None``.
       unit: Trials of a unit.
       batch: Examples at a time.
-      plan: A plan, ``"vmap"`` or ``"map"``.
+      plan: A plan, ``"vmap"``, ``"map"`` or a number.
       budget_bytes: What a unit may take.
-      devices: Devices, or how many.
+      devices: Devices, or how many, or a mesh.
       directory: The folder.
       chunk: Only checked; it is for `finish`.
 
@@ -200,12 +204,12 @@ def _planned(sweep, plan, unit, batch, budget_bytes, devices, directory) -> Read
     given = _given(plan, unit, batch)
     if isinstance(plan, Plan) and devices is None:
         devices = plan.devices
-    places = choose.chosen_devices(devices)
+    places = chosen_devices(devices)
     folder = None if directory is None else SweepFolder(directory)
-    begun, reasons = _begun(folder, given)
+    known, reasons = _known(folder, given)
     reasons += plan.reasons if isinstance(plan, Plan) else ()
     prepared = choose.prepare(
-        sweep, **begun, devices=places, budget_bytes=budget_bytes, reasons=reasons
+        sweep, **known, devices=places, budget_bytes=budget_bytes, reasons=reasons
     )
     return Ready(sweep, prepared, places, folder)
 
@@ -263,21 +267,25 @@ def _given(plan: Any, unit: int | None, batch: int | None) -> dict[str, Any]:
     if isinstance(plan, Plan):
         unit = plan.unit if unit is None else unit
         batch = plan.batch if batch is None else batch
-        plan = plan.over
+        plan = plan.group
     return {"over": plan, "unit": unit, "batch": batch}
 
 
-def _begun(
+def _known(
     folder: SweepFolder | None, given: dict[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What the caller does not say is as the folder was begun with."""
-    there = (None if folder is None else folder.settings()) or {}
-    taken = [n for n in given if given[n] is None and n in there]
+    there = (None if folder is None else folder.begun()) or {}
+    settings = {"over": "group", "unit": "unit", "batch": "batch"}
+    taken = {
+        name: there[setting]
+        for name, setting in settings.items()
+        if given[name] is None and setting in there
+    }
     if not taken:
         return given, ()
-    words = ", ".join(f"{n}={there[n]}" for n in taken)
-    why = f"The directory was begun with {words}."
-    return given | {n: there[n] for n in taken}, (why,)
+    words = ", ".join(f"{settings[name]}={value}" for name, value in taken.items())
+    return given | taken, (f"The directory was begun with {words}.",)
 
 
 def _shapes(outputs: Any) -> Shapes:

@@ -104,25 +104,31 @@ def checked(
     return sweep
 
 
-def check_over(over: Any) -> str:
+def check_over(over: Any) -> str | int:
     """Refuses what is no way to run the trials of a unit.
 
     Args:
-      over: A word.
+      over: ``"vmap"``, ``"map"``, or how many trials at a time.
 
     Returns:
-      The word.
+      The same.
 
     Raises:
-      ValueError: If it is neither ``"vmap"`` nor ``"map"``.
+      ValueError: If it is another word or thing, or a number that is not positive.
 
     Examples:
-      >>> check_over("map")
-      'map'
+      >>> check_over("map"), check_over(4)
+      ('map', 4)
     """
-    if over not in ("vmap", "map"):
-        raise ValueError(f"a plan's word must be 'vmap' or 'map', got {over!r}")
-    return over
+    if over in ("vmap", "map"):
+        return over
+    try:
+        return checks.positive("trials at a time", over)
+    except TypeError:
+        raise ValueError(
+            "how trials run must be 'vmap' or 'map', or how many at a time, got "
+            f"{over!r}"
+        ) from None
 
 
 def _rates(rates: Any) -> np.ndarray:

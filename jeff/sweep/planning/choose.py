@@ -1,27 +1,29 @@
 """How a sweep is best computed: which way, how much at a time, on which devices."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from jeff.program.checksum import program_checksum
 from jeff.sweep.checks import positive
 from jeff.sweep.planning import memory
 from jeff.sweep.planning.arguments import Sweep, check_over, checked
+from jeff.sweep.planning.devices import chosen_devices
 from jeff.sweep.planning.memory import megabytes
 from jeff.sweep.planning.own_weights import own_weights
 from jeff.sweep.planning.plan import Plan, counted
 from jeff.sweep.planning.unit import TracedTrial, trace_draw, trace_evaluate
-from jeff.sweep.planning.unit_size import even, fit
+from jeff.sweep.planning.unit_size import Size, even, fit
 from jeff.sweep.trial import Trial
 
-__all__ = ["Prepared", "chosen_devices", "make_plan", "prepare"]
+__all__ = ["Prepared", "make_plan", "prepare"]
 
 EVALUATIONS = 4096
 """Examples times trials of a unit, about: enough that calling it costs little, and few
 enough that a stopped sweep loses little."""
-CACHE = 1 << 20
+CACHE = 1 << 19
 """Bytes of the largest array up to which trials run together on a CPU."""
 
 
@@ -55,20 +57,21 @@ def make_plan(
     trials: int,
     data: Any,
     designs: Any = None,
-    over: str | None = None,
+    over: str | int | None = None,
     unit: int | None = None,
     batch: int | None = None,
     budget_bytes: int | None = None,
-    devices: int | Sequence[Any] | None = None,
+    devices: int | Sequence[Any] | Mesh | None = None,
 ) -> Plan:
     """Chooses how a sweep is computed, by looking at its programs; runs nothing.
 
-    Trials run together (``"vmap"``) unless a convolution or product would then get
-    weights of its own for each trial, or, on CPUs, arrays would leave the caches. A
-    unit is about 4,096 evaluations. A batch is as large as the data if the unit's
-    intermediate results fit the budget: if they might not, what two small units take is
-    read from the compiled programs and extrapolated. The chosen unit is compiled, and
-    made smaller if it takes more than the budget.
+    A unit is about 4,096 evaluations. Its trials run together (``"vmap"``) unless a
+    convolution or product would then get weights of its own for each trial, or, on
+    CPUs, arrays would leave the caches. If the unit's intermediate results might not
+    fit the budget, what two small units take is read from the compiled programs and
+    extrapolated: groups of trials run together, as many as fit, or one trial at a time
+    on batches of the data. The unit is compiled, and less is computed at a time if it
+    takes more than the budget.
 
     Args:
       trial: What one trial does.
@@ -77,12 +80,14 @@ def make_plan(
       trials: Trials of each point.
       data: A pytree of arrays ``[examples, ...]``.
       designs: A pytree of arrays ``[designs, ...]``, or ``None``.
-      over: ``"vmap"`` or ``"map"``; chosen if ``None``.
+      over: How trials of a unit run: ``"vmap"``, all at a time; ``"map"``, one at a
+        time; or how many at a time, at most; chosen if ``None``.
       unit: Trials of a unit; chosen if ``None``.
       batch: Examples at a time; chosen if ``None``.
       budget_bytes: What the intermediate results of a unit may take; if ``None``, a
         quarter of the device's memory, or 1 GiB where it does not say how much it has.
-      devices: Devices of this process, or how many; all if ``None``.
+      devices: Devices of this process, or how many, or a mesh: those of its devices
+        that are of this process; all if ``None``.
 
     Returns:
       The plan, with its reasons.
@@ -112,55 +117,10 @@ def make_plan(
     ).plan  # fmt: skip
 
 
-def chosen_devices(devices: int | Sequence[Any] | None) -> tuple[Any, ...]:
-    """The devices of this process that are to be used.
-
-    Args:
-      devices: Devices, or how many; all if ``None``.
-
-    Returns:
-      The devices.
-
-    Raises:
-      TypeError: If `devices` is neither.
-      ValueError: If this process does not have them, or they are of several kinds.
-
-    Examples:
-      >>> chosen_devices(1) == tuple(jax.local_devices()[:1])
-      True
-    """
-    chosen = _chosen(devices, tuple(jax.local_devices()))
-    kinds = sorted({f"{d.platform} {d.device_kind}" for d in chosen})
-    if len(kinds) > 1:  # each kind rounds in its own way
-        raise ValueError(
-            f"devices must be of one kind, they are of {', '.join(map(repr, kinds))}; "
-            "name those of one kind, as in devices=[...]"
-        )
-    return chosen
-
-
-def _chosen(devices: Any, here: tuple[Any, ...]) -> tuple[Any, ...]:
-    if devices is None:
-        return here
-    if isinstance(devices, Sequence):
-        if not devices:
-            raise ValueError("devices must name at least one device")
-        for device in devices:
-            if not isinstance(device, jax.Device):
-                raise TypeError(f"devices must be JAX devices, got {device!r}")
-            if device not in here:
-                raise ValueError(f"devices: {device} is not of this process: {here}")
-        return tuple(devices)
-    number = positive("devices", devices)
-    if number > len(here):
-        raise ValueError(f"devices={number}, but this process has {len(here)}")
-    return here[:number]
-
-
 def prepare(
     sweep: Sweep,
     *,
-    over: str | None,
+    over: str | int | None,
     unit: int | None,
     batch: int | None,
     devices: Sequence[Any],
@@ -188,7 +148,7 @@ def prepare(
     given = {"unit": unit, "batch": batch}
     sizes = {n: positive(n, v) for n, v in given.items() if v is not None}
     if over is not None:
-        check_over(over)
+        over = check_over(over)
     if budget_bytes is not None:
         positive("budget_bytes", budget_bytes)
     kind = devices[0].platform
@@ -196,28 +156,52 @@ def prepare(
         sweep, trace_draw(sweep), sizes.get("batch", sweep.examples)
     )
     unit, why_unit = _unit(sweep, sizes.get("unit"))
-    over, why = over, f"{over} was asked for."
     if over is None:
-        over, why = _over(sweep, traced, unit, kind)
-    fitted = fit(sweep, traced, over, unit, sizes, devices[0], budget_bytes)
-    if fitted.unit != unit:
-        why_unit = f"A unit has {counted(fitted.unit, 'trial')}, for its memory's sake."
+        group, why = _group(sweep, traced, unit, kind)
+    else:
+        group, why = _asked(over, unit)
+    most = Size(group, unit, traced.batch)
+    free = _free(over, most, sizes)
+    fitted = fit(sweep, traced, most, free, devices[0], budget_bytes)
+    size = fitted.size
+    if size.unit != unit:
+        why_unit = f"A unit has {counted(size.unit, 'trial')}, for its memory's sake."
+    elif size.group != group:
+        why += (
+            f" But only {size.group:,} of {unit:,} at a time, for their memory's sake."
+        )
     processes = jax.process_count()
     where = counted(len(devices), f"{kind} device")
     several = f" in each of {processes:,} processes" if processes > 1 else ""
     dealt = f"Units are dealt out to {where}{several}; no bit depends on that."
     plan = Plan(
-        over=over, unit=fitted.unit, batch=fitted.traced.batch,
-        devices=len(devices), processes=processes,
+        **size._asdict(), devices=len(devices), processes=processes,
         reasons=(*reasons, why, why_unit, fitted.why, dealt),
     )  # fmt: skip
     return Prepared(plan, fitted.traced, fitted.executable)
 
 
-def _over(
+def _asked(over: str | int, unit: int) -> tuple[int, str]:
+    """Trials at a time where that was said."""
+    if isinstance(over, str):
+        return {"vmap": unit, "map": 1}[over], f"{over} was asked for."
+    return min(over, unit), f"{counted(over, 'trial')} at a time was asked for."
+
+
+def _free(over: str | int | None, most: Size, given: Collection[str]) -> set[str]:
+    """What may be chosen by its memory."""
+    free = {"batch"} - set(given)
+    if over is None and most.group > 1:
+        free.add("group")
+    if over == "vmap" and "unit" not in given:
+        free.add("unit")
+    return free
+
+
+def _group(
     sweep: Sweep, traced: TracedTrial, unit: int, platform: str
-) -> tuple[str, str]:
-    """Whether trials run together; what was measured is in benchmarks/sweep_plan.py."""
+) -> tuple[int, str]:
+    """How many trials run together; benchmarks/sweep_plan.py has what was measured."""
     found = own_weights(sweep, traced)
     named = [
         counted(n, what)
@@ -226,21 +210,23 @@ def _over(
     ]
     if not named:
         programs = (traced.draw.jaxpr, traced.evaluate.jaxpr)
-        size = unit * max(map(memory.largest_bytes, programs))
-        if platform == "cpu" and size > CACHE:
-            return "map", (
-                "Trials run one after another: together they would make arrays of "
-                f"{megabytes(size)}, and on a CPU larger batches only pay while they "
-                f"stay in its caches ({megabytes(CACHE)})."
+        each = max(map(memory.largest_bytes, programs))
+        if platform == "cpu" and unit * each > CACHE:
+            group = even(unit, max(1, CACHE // each))
+            how = f"{group:,} at a time" if group > 1 else "one after another"
+            return group, (
+                f"Trials run {how}: all of a unit would make arrays of "
+                f"{megabytes(unit * each)}, and on a CPU larger batches only pay while "
+                f"they stay in its caches ({megabytes(CACHE)})."
             )
-        return "vmap", (
+        return unit, (
             "Trials run together: that gives no convolution more groups and no product "
             "a batch axis, it only makes them larger."
         )
     differ = f"weights differ from trial to trial (in {' and '.join(named)})"
     if platform != "cpu" and not found.convolutions:
-        return "vmap", f"Trials run together: {differ}, as a batch of products."
-    return "map", (
+        return unit, f"Trials run together: {differ}, as a batch of products."
+    return 1, (
         f"Trials run one after another: {differ}, and together they would be grouped "
         "convolutions or batched products, which are slower."
     )

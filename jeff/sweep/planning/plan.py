@@ -3,7 +3,6 @@
 import dataclasses
 
 from jeff.sweep import checks
-from jeff.sweep.planning import arguments
 
 __all__ = ["Plan"]
 
@@ -16,8 +15,10 @@ class Plan:
     to a sweep's settings. The others only say who computes.
 
     Attributes:
-      over: How the trials of a unit run: ``"vmap"`` together, folded into the batch
-        where weights are the same for all; ``"map"`` one after another.
+      group: Trials that are computed at a time, under `jax.vmap`: folded into the
+        batch where weights are the same for all. The groups of a unit follow each
+        other as in `jax.lax.map`. As large as the unit: all together; 1: one after
+        another.
       unit: Trials of one unit, which is one call of the compiled program.
       batch: Examples that are evaluated at a time.
       devices: Devices of this process.
@@ -25,17 +26,19 @@ class Plan:
       reasons: Why, a sentence per choice.
 
     Raises:
-      ValueError: If `over` is no such word or a number is not positive.
+      ValueError: If a number is not positive, or a group is larger than a unit.
       TypeError: If a number is not whole.
 
     Examples:
-      >>> plan = Plan(over="map", unit=8, batch=64, reasons=("Weights differ.",))
+      >>> plan = Plan(group=1, unit=8, batch=64, reasons=("Weights differ.",))
       >>> print(plan.explain())
       map over units of 8 trials, batches of 64 examples, 1 device, 1 process
       - Weights differ.
+      >>> print(Plan(group=4, unit=8, batch=64, devices=2).explain())
+      groups of 4 over units of 8 trials, batches of 64 examples, 2 devices, 1 process
     """
 
-    over: str
+    group: int
     unit: int
     batch: int
     devices: int = 1
@@ -44,14 +47,19 @@ class Plan:
 
     def __post_init__(self):
         """Checks the fields."""
-        arguments.check_over(self.over)
-        for name in ("unit", "batch", "devices", "processes"):
+        for name in ("group", "unit", "batch", "devices", "processes"):
             checks.positive(name, getattr(self, name))
+        if self.group > self.unit:
+            raise ValueError(
+                f"group must be at most the unit's {counted(self.unit, 'trial')}, got "
+                f"{self.group}"
+            )
 
     def explain(self) -> str:
         """The plan and its reasons as text, a line each."""
+        how = {self.unit: "vmap", 1: "map"}.get(self.group, f"groups of {self.group:,}")
         parts = [
-            f"{self.over} over units of {counted(self.unit, 'trial')}",
+            f"{how} over units of {counted(self.unit, 'trial')}",
             f"batches of {counted(self.batch, 'example')}",
             counted(self.devices, "device"),
             counted(self.processes, "process", "processes"),

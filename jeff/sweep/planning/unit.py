@@ -20,6 +20,7 @@ __all__ = [
     "Program",
     "TracedTrial",
     "compiled",
+    "compiler_options",
     "trace_draw",
     "trace_evaluate",
     "unit_function",
@@ -78,12 +79,15 @@ class TracedTrial(NamedTuple):
         return self.draw.jaxpr.consts, self.evaluate.jaxpr.consts
 
 
-def unit_function(traced: TracedTrial, over: str) -> Callable[..., Any]:
+def unit_function(traced: TracedTrial, group: int) -> Callable[..., Any]:
     """The function of a unit, to be compiled.
+
+    Groups are of one size, so that every trial is computed by the same program: the
+    last one is filled up with the last trial, which is then dropped.
 
     Args:
       traced: The trial.
-      over: ``"vmap"`` or ``"map"``, how the trials run.
+      group: Trials at a time; with 1 no batch axis is added.
 
     Returns:
       ``unit(consts, key, rate, design, numbers, data) -> stats``: the captured arrays
@@ -110,7 +114,14 @@ def unit_function(traced: TracedTrial, over: str) -> Callable[..., Any]:
             )
             return jax.lax.scan(add, zeros, data)[0]
 
-        return jax.vmap(one)(numbers) if over == "vmap" else jax.lax.map(one, numbers)
+        trials = len(numbers)
+        if group == 1:
+            return jax.lax.map(one, numbers)
+        if group == trials:
+            return jax.vmap(one)(numbers)
+        filled = np.minimum(np.arange(-(-trials // group) * group), trials - 1)
+        stats = jax.lax.map(one, numbers[filled], batch_size=group)
+        return jax.tree.map(lambda a: a[:trials], stats)
 
     return unit
 
@@ -164,15 +175,15 @@ def trace_evaluate(sweep: Sweep, draw: Program, batch: int) -> TracedTrial:
 
 
 def compiled(
-    sweep: Sweep, traced: TracedTrial, over: str, unit: int, device: Any
+    sweep: Sweep, traced: TracedTrial, group: int, unit: int, device: Any
 ) -> Any:
     """Compiles a unit for one device.
 
     Args:
       sweep: The sweep.
       traced: Its trial.
-      over: How the trials of a unit run.
-      unit: How many they are.
+      group: Trials at a time.
+      unit: Trials of a unit.
       device: The device, one of this process.
 
     Returns:
@@ -186,12 +197,28 @@ def compiled(
         jax.ShapeDtypeStruct((unit,), jnp.int32, sharding=place),
         batch_shape(sweep, (traced.batches, traced.batch), place),
     )
-    # Products whose algorithm is chosen by timing could differ from one compilation to
-    # the next, that is between devices, processes and a sweep and its resumption.
-    gpu: dict[str, str | bool] = {"xla_gpu_deterministic_ops": True}
-    options = gpu if device.platform == "gpu" else None
-    run = jax.jit(unit_function(traced, over))
-    return run.lower(*arguments).compile(compiler_options=options)
+    run = jax.jit(unit_function(traced, group))
+    return run.lower(*arguments).compile(compiler_options=compiler_options(device))
+
+
+def compiler_options(device: Any) -> dict[str, bool | str]:
+    """Options that units are compiled with.
+
+    Products whose algorithm is chosen by timing could differ from one compilation to
+    the next, that is between processes and a sweep and its resumption.
+
+    Args:
+      device: The device.
+
+    Returns:
+      Values by name.
+
+    Examples:
+      >>> import types
+      >>> compiler_options(types.SimpleNamespace(platform="gpu"))
+      {'xla_gpu_deterministic_ops': True}
+    """
+    return {"xla_gpu_deterministic_ops": True} if device.platform == "gpu" else {}
 
 
 def _traced(sweep: Sweep, draw: Program, batch: int) -> Program:

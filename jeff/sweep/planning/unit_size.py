@@ -1,6 +1,6 @@
 """How much of a sweep fits the memory at a time, read from compiled programs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from jeff.sweep.planning import memory
@@ -9,10 +9,33 @@ from jeff.sweep.planning.memory import megabytes
 from jeff.sweep.planning.plan import counted
 from jeff.sweep.planning.unit import TracedTrial, compiled, trace_evaluate
 
-__all__ = ["Fitted", "even", "fit"]
+__all__ = ["Fitted", "Size", "even", "fit"]
 
 _SMALL = 4  # examples or trials of the larger of the two small programs
 _TRIES = 5  # compilations until a unit fits
+
+
+class Size(NamedTuple):
+    """How much is computed at a time.
+
+    Attributes:
+      group: Trials at a time.
+      unit: Trials of a unit.
+      batch: Examples at a time.
+
+    Examples:
+      >>> Size(group=4, unit=8, batch=100).at_a_time
+      400
+    """
+
+    group: int
+    unit: int
+    batch: int
+
+    @property
+    def at_a_time(self) -> int:
+        """Evaluations at a time."""
+        return self.group * self.batch
 
 
 class Fitted(NamedTuple):
@@ -20,13 +43,13 @@ class Fitted(NamedTuple):
 
     Attributes:
       traced: The trial, traced for the batch that was chosen.
-      unit: Trials of a unit.
+      size: What was chosen.
       executable: The unit as compiled; ``None`` if there was nothing to choose.
       why: A sentence.
     """
 
     traced: TracedTrial
-    unit: int
+    size: Size
     executable: Any | None
     why: str
 
@@ -34,82 +57,79 @@ class Fitted(NamedTuple):
 def fit(
     sweep: Sweep,
     traced: TracedTrial,
-    over: str,
-    unit: int,
-    given: Mapping[str, int],
+    size: Size,
+    free: Collection[str],
     device: Any,
     budget_bytes: int | None,
 ) -> Fitted:
-    """Makes batches, and then units, smaller until the compiled unit fits the budget.
+    """Computes less at a time, until the compiled unit fits the budget.
 
     Args:
       sweep: The sweep.
-      traced: Its trial, traced for the largest batch.
-      over: ``"vmap"`` or ``"map"``.
-      unit: The most trials of a unit.
-      given: Which of ``"unit"`` and ``"batch"`` must stay as they are.
+      traced: Its trial, traced for the batch of `size`.
+      size: The most of each.
+      free: Fields of `size` that may become smaller. Groups do before batches, and a
+        unit, which then is one group, after them.
       device: What it is compiled for.
       budget_bytes: What intermediate results may take; ``None``: as the device has.
 
     Returns:
       The sizes, with the compiled unit.
     """
-    if {"batch", "unit"} <= set(given):
-        rows = counted(traced.batch, "example")
-        return Fitted(traced, unit, None, f"Batches have {rows}, as was asked for.")
+    if not free:
+        rows = counted(size.batch, "example")
+        return Fitted(traced, size, None, f"Batches have {rows}, as was asked for.")
     if budget_bytes is None:
         budget, phrase = memory.device_budget(device)
     else:
         budget, phrase = budget_bytes, f"{megabytes(budget_bytes)}, as was asked for"
-    together = over == "vmap"
-
-    def smaller(batch: int, unit: int, at_a_time: float) -> tuple[int, int]:
-        """At most so many evaluations at a time, if they can be."""
-        if "batch" not in given:
-            rows = int(at_a_time / (unit if together else 1))
-            batch = even(sweep.examples, min(batch, max(1, rows)))
-        if together and "unit" not in given:
-            unit = even(sweep.trials, max(1, min(unit, int(at_a_time / batch))))
-        return batch, unit
-
-    batch = traced.batch
-    at_a_time = batch * (unit if together else 1)
-    if _written(traced) * (unit if together else 1) > budget:
-        base, each = _growth(sweep, traced, over, given, device)
-        batch, unit = smaller(batch, unit, max(1.0, (budget - base) / each))
+    if _written(traced) * size.group > budget:
+        base, each = _growth(sweep, traced, size, free, device)
+        size = _smaller(sweep, size, free, (budget - base) / each)
     for attempt in range(_TRIES):
-        if batch != traced.batch:
-            traced = trace_evaluate(sweep, traced.draw, batch)
-        executable = compiled(sweep, traced, over, unit, device)
-        size = memory.temporary_bytes(executable)
-        if size is None or size <= budget or attempt == _TRIES - 1:
+        if size.batch != traced.batch:
+            traced = trace_evaluate(sweep, traced.draw, size.batch)
+        executable = compiled(sweep, traced, size.group, size.unit, device)
+        taken = memory.temporary_bytes(executable)
+        if taken is None or taken <= budget or attempt == _TRIES - 1:
             break
-        at_a_time = 0.9 * batch * (unit if together else 1) * budget / size
-        less = smaller(batch, unit, max(1.0, at_a_time))
-        if less == (batch, unit):
+        less = _smaller(sweep, size, free, 0.9 * size.at_a_time * budget / taken)
+        if less == size:
             break
-        batch, unit = less
-    why = _sentence(traced, size, budget, phrase)
-    return Fitted(traced, unit, executable, why)
+        size = less
+    why = _sentence(traced, taken, budget, phrase)
+    return Fitted(traced, size, executable, why)
 
 
-def _growth(sweep, traced, over, given, device) -> tuple[float, float]:
+def _smaller(sweep: Sweep, size: Size, free: Collection[str], most: float) -> Size:
+    """At most so many evaluations at a time, if they can be."""
+    group, unit, batch = size
+    if "group" in free:
+        group = even(unit, max(1, min(group, int(most / batch))))
+    if "batch" in free:
+        batch = even(sweep.examples, max(1, min(batch, int(most / group))))
+    if "unit" in free:
+        group = unit = even(sweep.trials, max(1, min(unit, int(most / batch))))
+    return Size(group, unit, batch)
+
+
+def _growth(sweep, traced, size, free, device) -> tuple[float, float]:
     """Bytes that a unit takes, as a constant and per evaluation at a time.
 
     Two small programs are compiled; they run at no time.
     """
-    rows = given.get("batch", 1)
-    larger = (rows, _SMALL) if over == "vmap" else (_SMALL, 1)
-    if over == "map" and "batch" in given:
-        larger = (rows, 1)
-    sizes = []
-    for batch, unit in ((rows, 1), larger):
+    rows = 1 if "batch" in free else size.batch
+    larger = (rows, _SMALL)
+    if size.group == 1:
+        larger = (_SMALL if "batch" in free else rows, 1)
+    found = []
+    for batch, group in ((rows, 1), larger):
         small = trace_evaluate(sweep, traced.draw, batch)
-        size = memory.temporary_bytes(compiled(sweep, small, over, unit, device))
-        if size is None:
+        taken = memory.temporary_bytes(compiled(sweep, small, group, group, device))
+        if taken is None:
             return 0.0, max(1.0, _written(traced) / traced.batch)
-        sizes.append((batch * unit, size))
-    (few, least), (many, most) = sizes
+        found.append((batch * group, taken))
+    (few, least), (many, most) = found
     each = (most - least) / (many - few) if many > few else 0.0
     each = each if each > 0 else least / few
     return max(0.0, least - few * each), max(1.0, each)

@@ -8,17 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jeff import base, tree
-from jeff.sweep.single_flips.fault_space import (
-    FaultSpace,
-    enumerate_faults,
-    stored_words,
-)
-from jeff.sweep.single_flips.one_flip import flip_word
+from jeff.sweep.single_flips.fault_space import FaultSpace, enumerate_faults
+from jeff.sweep.single_flips.inject import inject_fault
 
 __all__ = ["exhaustive", "flip_one"]
 
@@ -40,20 +34,12 @@ def flip_one(params: Any, number: Any, space: FaultSpace) -> Any:
       ValueError: As `FaultSpace.locate`.
 
     Examples:
-      >>> params = {"w": jnp.array([0, 5], jnp.int8)}
+      >>> params = {"w": np.array([0, 5], np.int8)}
       >>> space = enumerate_faults(params)
       >>> print(flip_one(params, space.number("w", 1, 7), space)["w"])
       [   0 -123]
     """
-    fault = space.locate(number)
-    leaf_number, position, bit_number = (jnp.asarray(x, jnp.int32) for x in fault)
-    changes = {}
-    for i, name in enumerate(space.names):
-        leaf = tree.get(params, name)
-        bit = jnp.where(leaf_number == i, bit_number, -1)  # below 0: none
-        flipped = flip_word(stored_words(leaf), position, bit)
-        changes[name] = leaf.with_codes(flipped) if base.is_stored(leaf) else flipped
-    return tree.update(params, changes)
+    return inject_fault(params, space.locate(number), space)
 
 
 def exhaustive(
@@ -86,8 +72,8 @@ def exhaustive(
         less than 1, or there are more faults than int32 numbers.
 
     Examples:
-      >>> params = {"w": jnp.array([3, -1], jnp.int8)}
-      >>> changed = exhaustive(lambda p: jnp.argmax(p["w"]) != 0, params)
+      >>> params = {"w": np.array([3, -1], np.int8)}
+      >>> changed = exhaustive(lambda p: p["w"].argmax() != 0, params)
       >>> print(changed)  # 3 less 4 or with its sign flipped; -1 with its sign flipped
       [False False False False False False False  True False False False False
        False False False  True]

@@ -175,7 +175,7 @@ def enumerate_faults(
     """Numbers all single bit flips of the weights of a net.
 
     Dense leaves have the bits of their dtype; a `StoredWeight` has the bits that its
-    codes really hold.
+    codes really hold. Leaves without words are left out.
 
     Args:
       params: A pytree of arrays, or of shapes and dtypes.
@@ -186,7 +186,7 @@ def enumerate_faults(
       The numbering.
 
     Raises:
-      ValueError: If a name is no leaf's, or no leaf is chosen.
+      ValueError: If a name is no leaf's, or no leaf with words is chosen.
       TypeError: If a chosen leaf has no words to flip bits of, or `where` is of another
         kind.
 
@@ -199,7 +199,7 @@ def enumerate_faults(
     """
     leaves, _ = tree.flatten(params)
     names = chosen(where, leaves, lambda name, leaf: True, "leaf")
-    shapes = []
+    found = []
     for name in names:
         leaf = leaves[name]
         codes = jax.eval_shape(stored_words, leaf)
@@ -209,9 +209,11 @@ def enumerate_faults(
             raise TypeError(f"leaf {name!r}: {error}") from None
         if base.is_stored(leaf):
             bits = leaf.code_bits
-        shapes.append((codes.size, bits))
-    words, bits = zip(*shapes, strict=True)
-    return FaultSpace(tuple(names), words, bits)
+        if codes.size:
+            found.append((name, codes.size, bits))
+    if not found:
+        raise ValueError(f"no leaf has words: {', '.join(names)}")
+    return FaultSpace(*zip(*found, strict=True))
 
 
 def stored_words(leaf: Any) -> Any:

@@ -39,7 +39,8 @@ def flip_code(
 
     The element is rounded to a code of the array's own fixed-point format, a bit of
     the code flips, and the element becomes what the code now stands for. The others
-    stay as they are, so what changes is the fault alone::
+    stay as they are, so what changes is the fault alone; an infinity or NaN, which has
+    no code, stays too, as in `jeff.faults.fixed_point_flip`::
 
         code = clip(round(x / step), -2^(bits-1), 2^(bits-1) - 1)
         x'   = step * (code with the bit flipped)
@@ -65,10 +66,13 @@ def flip_code(
     step = faults.fixed_point_format(x, bits=bits).step
     top = 1 << (bits - 1)
     flat = x.reshape(-1)
-    code = jnp.round(flat[position].astype(jnp.float32) / step)
+    old = flat[position]
+    finite = jnp.isfinite(old)
+    code = jnp.round(jnp.where(finite, old, 0).astype(jnp.float32) / step)
     code = jnp.clip(code, -top, top - 1).astype(jnp.int32)
     code = code ^ (jnp.int32(1) << bit)
     low = code & (2 * top - 1)  # the word of `bits` bits, then its sign again
     code = (low ^ top) - top
     flipped = (code.astype(jnp.float32) * step).astype(x.dtype)
+    flipped = jnp.where(finite, flipped, old)
     return flat.at[position].set(flipped).reshape(x.shape)

@@ -3,21 +3,16 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jeff import base, tree
 from jeff.prng import named_keys
 from jeff.sweep.campaigns.batches import spread
 from jeff.sweep.campaigns.outcome import outcome
 from jeff.sweep.campaigns.suffix import rewritten
-from jeff.sweep.single_flips.fault_space import (
-    FaultSpace,
-    enumerate_faults,
-    stored_words,
-)
-from jeff.sweep.single_flips.one_flip import flip_word
+from jeff.sweep.single_flips.fault_space import Fault, FaultSpace, enumerate_faults
+from jeff.sweep.single_flips.inject import inject_fault
+from jeff.sweep.single_flips.uniform import uniform_below
 from jeff.sweep.trial import Trial
 
 __all__ = ["WeightMap", "weight_map"]
@@ -69,16 +64,17 @@ def weight_map(
       TypeError: If a chosen leaf has no words to flip bits of.
 
     Examples:
+      >>> import jax
       >>> params = {"w": np.eye(3, dtype=np.float32)}
       >>> m = weight_map(lambda p, x: x @ p["w"], params)
       >>> len(m.designs["bit"]), m.space.strata()[30]
       (32, ('w bit 30', 9))
       >>> design = {name: a[30] for name, a in m.designs.items()}
-      >>> faulty = jax.jit(m.trial.draw)(jax.random.key(1), 1.0, design)
+      >>> faulty = jax.jit(m.trial.draw)(jax.random.key(4), 1.0, design)
       >>> print(faulty["w"])
       [[1. 0. 0.]
-       [0. 1. 0.]
-       [0. 2. 1.]]
+       [2. 1. 0.]
+       [0. 0. 1.]]
     """
     space = enumerate_faults(params, where=where)
     too_large = [n for n, w in zip(space.names, space.words, strict=True) if w >= 2**31]
@@ -93,19 +89,15 @@ def weight_map(
     def draw(key, rate, design):
         del rate
         place = named_keys(key, space.names)[design["leaf"]]
-        position = jax.random.randint(place, (), 0, sizes[design["leaf"]])
-        changes = {}
-        for i, name in enumerate(space.names):
-            leaf = tree.get(params, name)
-            bit = jnp.where(design["leaf"] == i, design["bit"], -1)
-            flipped = flip_word(jnp.asarray(stored_words(leaf)), position, bit)
-            stored = base.is_stored(leaf)
-            changes[name] = leaf.with_codes(flipped) if stored else flipped
-        return tree.update(params, changes)
+        position = uniform_below(place, sizes[design["leaf"]])
+        fault = Fault(design["leaf"], position, design["bit"])
+        return inject_fault(params, fault, space)
 
     def evaluate(faulty, batch):
         data = batch.data
         logits = rewritten(apply)(faulty, *spread(data.inputs))
-        return measure(logits, data.golden, data.labels, batch.valid)
+        return measure(
+            logits, data.golden, data.labels, batch.valid, overflow=jnp.array(False)
+        )
 
     return WeightMap(Trial(draw, evaluate), designs, space)

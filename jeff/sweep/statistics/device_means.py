@@ -8,6 +8,7 @@ __all__ = [
     "FEW",
     "cut",
     "devices_that_differ",
+    "few_differ",
     "mean_of_devices",
     "share_of_devices",
 ]
@@ -49,10 +50,9 @@ def mean_of_devices(values: np.ndarray, *, level: float = 0.95) -> Interval:
     student = cut(student_t(values, level=level))
     found, counts = np.unique(values, return_counts=True)
     common, devices = float(found[counts.argmax()]), values.size
-    others = devices_that_differ(values)
-    if others >= FEW or 2 * others >= devices:
+    if not few_differ(values):
         return student
-    q = clopper_pearson(others, devices, level=level).high
+    q = clopper_pearson(devices_that_differ(values), devices, level=level).high
     low, high = common * (1 - q), common + q * (1 - common)
     return student._replace(low=min(low, student.value), high=max(high, student.value))
 
@@ -71,6 +71,23 @@ def devices_that_differ(values: np.ndarray) -> int:
       1
     """
     return int(values.size - np.unique(values, return_counts=True)[1].max())
+
+
+def few_differ(values: np.ndarray) -> bool:
+    """Whether Student's interval would miss that devices differ.
+
+    Args:
+      values: float ``[devices]``.
+
+    Returns:
+      True if more than half of the devices agree, and fewer than 10 do not.
+
+    Examples:
+      >>> few_differ(np.array([0.9, 0.9, 0.9, 0.2])), few_differ(np.array([0.9, 0.2]))
+      (True, False)
+    """
+    others = devices_that_differ(values)
+    return others < FEW and 2 * others < values.size
 
 
 def share_of_devices(shares: np.ndarray, *, level: float = 0.95) -> Interval:

@@ -22,6 +22,7 @@ from jeff.evaluate import (
     empirical_bernstein,
     student_t,
 )
+from jeff.sweep import checks
 from jeff.sweep.statistics.device_means import FEW, devices_that_differ
 
 __all__ = ["METHODS", "Margin", "look_level"]
@@ -52,8 +53,7 @@ def look_level(look: int, *, level: float = 0.95) -> float:
     """
     if look < 1:
         raise ValueError(f"look must be at least 1: {look=}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must be in (0, 1): {level=}")
+    level = checks.level(level)
     # From look 2 * 10^7 on the level would round to 1; its largest float is kept.
     return min(1 - (1 - level) / (look * (look + 1)), 1 - 2.0**-53)
 

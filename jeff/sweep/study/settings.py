@@ -36,7 +36,8 @@ class StudySettings:
         `Margin`.
       level: Confidence level of all intervals, in (0, 1).
       map_trials: Trials of each point of the vulnerability map; 0: no map.
-      over: ``"vmap"`` or ``"map"``, chosen if ``None``; so are the next two.
+      over: How the trials of a unit run: ``"vmap"``, ``"map"`` or how many at a time;
+        chosen if ``None``, and so are the next two.
       unit: Trials of a unit.
       batch: Images at a time.
 
@@ -59,7 +60,7 @@ class StudySettings:
     margin_method: str = "empirical_bernstein"
     level: float = 0.95
     map_trials: int = 0
-    over: str | None = None
+    over: str | int | None = None
     unit: int | None = None
     batch: int | None = None
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jeff.evaluate import Progress
 from jeff.sweep.campaigns.batches import Examples
@@ -91,7 +92,7 @@ def prepare_study(
     directory: str | os.PathLike[str] | None = None,
     about: Mapping[str, Any] | None = None,
     map_images: int | None = None,
-    devices: int | None = None,
+    devices: int | Sequence[Any] | Mesh | None = None,
     byte_budget: int | None = None,
 ) -> FaultStudy:
     """Checks a study and plans it; runs no trial.
@@ -114,7 +115,8 @@ def prepare_study(
         stopped, another one is refused by the name of what differs.
       about: More about the study to compare when it goes on: JSON values by name.
       map_images: Images of the map, the first ones; ``None``: all.
-      devices: How many devices of each process; all if ``None``.
+      devices: Devices of this process, or how many, or a mesh, as for
+        `jeff.sweep.run`; all if ``None``.
       byte_budget: What the intermediate results of a unit may take.
 
     Returns:

@@ -3,7 +3,6 @@
 import json
 import signal
 
-import jax
 import pytest
 from support import tiny_checkpoints
 
@@ -21,8 +20,7 @@ W3 = ("--bits", "3", "--group-size", "32", *DOWN)
 
 # The process kills itself as soon as a block is on the disk.
 KILLED = """
-import os, signal, sys, jax
-jax.config.update("jax_disable_most_optimizations", True)  # as here
+import os, signal, sys
 from jeff.cli import main
 from jeff.mbq.blocks.store import BlockStore
 save = BlockStore.save
@@ -32,14 +30,6 @@ def once(*args):
 BlockStore.save = once
 main(sys.argv[1:])
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Every program here runs a few times only: compiling them is what takes long."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

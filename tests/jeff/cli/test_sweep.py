@@ -1,71 +1,21 @@
 """``jeff sweep`` on a program of a user's, in process."""
 
 import json
-import signal
-import sys
 
-import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from support.swept_program import (  # noqa: F401
+    QUICK,
+    RATES,
+    folder_of,
+    swept,
+)
 
 from jeff.cli import main
 from jeff.evaluate import clopper_pearson
 from jeff.io import read_details, read_result
 from jeff.sweep.engine.folder import SweepFolder
-
-_USER = """
-import jax, jax.numpy as jnp
-import numpy as np
-
-def apply(params, x):
-    h = jax.nn.relu(x.reshape(len(x), -1) @ params["up"] + params["bias"])
-    return h @ params["down"]
-
-def build():
-    draw = np.random.default_rng(0).normal
-    params = {"up": draw(size=(64, 8)), "bias": np.zeros(8), "down": draw(size=(8, 3))}
-    params = {n: jnp.asarray(a, jnp.float32) for n, a in params.items()}
-    return apply, params, jnp.asarray(draw(size=(6, 8, 8)), jnp.float32)
-
-def lost():
-    apply, params, x = build()
-    return apply, params, x.at[2].set(jnp.nan)
-
-def images():
-    return lambda p, x: x, {"w": jnp.zeros(1)}, jnp.zeros((2, 3, 3, 3))
-"""
-# The process kills itself as soon as a unit is on the disk.
-_KILLED = """
-import os, signal, sys
-from jeff.cli import main
-from jeff.sweep.engine.folder import SweepFolder
-save = SweepFolder.save
-def once(*args):
-    save(*args)
-    os.kill(os.getpid(), signal.SIGKILL)
-SweepFolder.save = once
-main(sys.argv[1:])
-"""
-_QUICK = ("--trials", "4", "--unit", "2", "--batch", "6")
-_RATES = ("--rates", "1e-4,0.1")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Every program here runs a few times only: compiling them is what takes long."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture
-def sweep(cli, tmp_path, monkeypatch):
-    """``sweep(*words)``: of the user's program in the current folder."""
-    (tmp_path / "swept.py").write_text(_USER)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    yield lambda *words, name="swept:build": cli("sweep", name, *words)
-    sys.modules.pop("swept", None)
 
 
 @pytest.fixture
@@ -78,12 +28,8 @@ def data(tmp_path):
     return arrays
 
 
-def folder_of(tmp_path):
-    return tmp_path / "jeff-out" / "sweep-swept-build-bit-flip"
-
-
 def test_table_record_report_and_the_same_again(sweep, tmp_path):
-    code, out, err = sweep(*_QUICK, *_RATES, "--level", "0.9")
+    code, out, err = sweep(*QUICK, *RATES, "--level", "0.9")
     assert code == 0, err
     for word in ("0.0001", "90 %", "accuracy", "100 %", "report: jeff-out/index.html"):
         assert word in out
@@ -108,10 +54,10 @@ def test_table_record_report_and_the_same_again(sweep, tmp_path):
     assert "90&nbsp;% interval" in page and "jeff sweep swept:build" in page
     units = sorted((folder / "curve/units").iterdir())
     times = [u.stat().st_mtime_ns for u in units]
-    code, out, _ = sweep(*_QUICK, *_RATES, "--level", "0.9", "--json")
+    code, out, _ = sweep(*QUICK, *RATES, "--level", "0.9", "--json")
     assert code == 0 and json.loads(out)["measures"] == record["measures"]
     assert [u.stat().st_mtime_ns for u in units] == times  # nothing was done twice
-    code, out, err = sweep(*_QUICK, "--rates", "1e-4,0.2")
+    code, out, err = sweep(*QUICK, "--rates", "1e-4,0.2")
     assert (code, out) == (2, "") and err.count("\n") == 1
     assert "rates: the sweep in " in err and "was begun with rates=[0.0001, 0.1]" in err
     assert (folder / "result.json").read_text() != "" and units[0].exists()
@@ -123,7 +69,7 @@ def test_interrupted_it_goes_on_with_params_data_and_a_map(
     params = {"up": np.ones((64, 8)), "bias": np.zeros(8), "down": np.eye(8)[:, :3]}
     save_file({n: a.astype(np.float32) for n, a in params.items()}, "p.safetensors")
     words = (
-        *_QUICK, "--rates", "0.01", "--params", "p.safetensors", "--data", "data.npz",
+        *QUICK, "--rates", "0.01", "--params", "p.safetensors", "--data", "data.npz",
         "--stored", "int4", "--where", "up|down", "--map", "--map-trials", "2",
     )  # fmt: skip
     save = SweepFolder.save
@@ -143,7 +89,7 @@ def test_interrupted_it_goes_on_with_params_data_and_a_map(
     code, out, err = sweep(*words)
     assert code == 0 and "one flipped bit in" in out, err
     assert first.stat().st_mtime_ns == before
-    assert "The directory was begun with over=map." in err
+    assert "The directory was begun with group=1." in err
     details = read_details(folder, result=(folder / "result.json").read_text())
     heat = details.figures["vulnerability"]
     assert [(s.name, s.x) for s in heat.series] == [
@@ -175,30 +121,12 @@ def test_features_and_a_margin(sweep, tmp_path):
 
 def test_without_faults_nothing_changes(sweep, tmp_path):
     words = ("--rates", "0,1e-6", "--trials", "4", "--batch", "4", "--images", "6")
-    for more in ((), ("--fault", "salt-and-pepper", "--plan", "vmap", "--unit", "3")):
+    for more in ((), ("--fault", "salt-and-pepper", "--plan", "2", "--unit", "3")):
         code, out, err = sweep(*words, *more)
         assert code == 0, err
     for folder in (tmp_path / "jeff-out").glob("sweep-*"):
         measures = {m["name"]: m for m in read_result(folder)["measures"]}
         assert measures["sdc.0"]["value"] == 0 and measures["accuracy.0"]["value"] == 1
-
-
-def test_killed_it_goes_on_to_the_same_bytes(sweep, python, tmp_path):
-    words = (*_QUICK, *_RATES)
-    env = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    killed = python("-c", _KILLED, "sweep", "swept:build", *words, env=env)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    folder = folder_of(tmp_path)
-    units = folder / "curve/units"
-    (first,) = units.iterdir()
-    before = first.stat().st_mtime_ns
-    code, _, err = sweep(*words)
-    assert code == 0 and first.stat().st_mtime_ns == before, err
-    assert sweep(*words, "--out", "whole")[0] == 0
-    whole = tmp_path / "whole" / folder.name / "curve/units"
-    for file in units.iterdir():
-        assert file.read_bytes() == (whole / file.name).read_bytes()
-    assert len(list(units.iterdir())) == len(list(whole.iterdir())) == 4
 
 
 @pytest.mark.parametrize(
@@ -220,7 +148,8 @@ def test_killed_it_goes_on_to_the_same_bytes(sweep, python, tmp_path):
         (("--margin", "0.1", "--trials", "9"), "needs more than 120 trials to stop"),
         (("--margin-method", "t"), "must be 'empirical_bernstein' or 'student_t'"),
         (("--level", "1"), "level must be in (0, 1)"),
-        (("--plan", "scan"), "must be 'vmap' or 'map', got 'scan'"),
+        (("--plan", "scan"), "must be 'vmap' or 'map', or how many at a time, got 'sc"),
+        (("--plan", "0"), "trials at a time must be at least 1, got 0"),
         (("--devices", "99"), "devices=99, but this process has"),
         (("--byte-budget", "0"), "budget_bytes must be at least 1"),
         (("--permanent",), "permanent is of features"),

@@ -3,19 +3,9 @@
 import re
 import sys
 
-import jax
-import pytest
 from support import pages
 
 PAGE = "docs/sweep_command.md"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """The program runs a few times only: compiling it is what takes long."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pages.in_checkout

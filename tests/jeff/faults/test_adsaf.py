@@ -7,8 +7,6 @@ import pytest
 
 from jeff.faults import StuckBits, StuckCells, adsaf, adsaf_cells, mask
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 NONE = jnp.array(False)
 
 

@@ -7,8 +7,6 @@ import pytest
 
 from jeff import faults
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 X = np.array([[0.7, -3.0, 0.0], [-0.0, 1.23, 2.5]], np.float32)
 ODD = np.array([[0.7, -3.0, np.inf], [np.nan, 1.23, -np.inf]], np.float32)
 TOP = 0.5  # largest rate

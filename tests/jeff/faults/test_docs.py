@@ -1,9 +1,6 @@
 """The example of docs/faults.md prints what the page says."""
 
-import pytest
 from support import pages
-
-pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 @pages.in_checkout

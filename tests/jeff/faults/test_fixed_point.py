@@ -5,8 +5,6 @@ import pytest
 
 from jeff.faults import fixed_point_format, to_fixed_point
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 FORMAT = jax.jit(fixed_point_format)
 ROUNDED = jax.jit(to_fixed_point, static_argnames=("bits", "saturate"))
 

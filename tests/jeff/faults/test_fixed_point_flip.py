@@ -5,8 +5,6 @@ import pytest
 
 from jeff.faults import FixedPointFlips, fixed_point_flip, to_fixed_point
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 NONE = jnp.array(False)
 CODES = np.arange(-128, 128)
 
@@ -64,3 +62,10 @@ def test_bad_input_is_named(key):
         fixed_point_flip(0.1).sample(key, jnp.zeros(2, jnp.int8))
     with pytest.raises(ValueError, match="rate must be known with reference_quirks"):
         jax.eval_shape(lambda r: fixed_point_flip(r, reference_quirks=True).sample, 0.1)
+
+
+@pytest.mark.parametrize(("bits", "dtype"), [(8, "uint8"), (9, "uint16")])
+def test_words_are_as_narrow_as_the_codes(key, bits, dtype):
+    word = fixed_point_flip(1.0, bits=bits).sample(key, jnp.zeros(200)).word
+    assert word.dtype == dtype
+    assert set(np.asarray(word).tolist()) == {1 << i for i in range(bits)}

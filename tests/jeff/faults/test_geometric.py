@@ -7,13 +7,20 @@ from scipy import stats
 
 from jeff.faults import geometric
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 SIZE, RATE, TRIALS = 3000, 0.01, 2000
 
 
 SHAPE = geometric.words_per_gap(SIZE, RATE), geometric.capacity(SIZE, RATE) + 1
-POSITIONS = jax.jit(jax.vmap(lambda words: geometric.positions(words, SIZE, RATE)))
+
+
+def _positions(words, size, rate):
+    """Of one page, all of which is wanted; without the place that tells an overflow."""
+    groups = [(1, words.shape[1])]
+    index, overflow = geometric.positions(words, size, rate, used=[size], groups=groups)
+    return index[:-1], overflow[0]
+
+
+POSITIONS = jax.jit(jax.vmap(lambda words: _positions(words, SIZE, RATE)))
 
 
 @pytest.mark.parametrize("rate", [0.3, 0.01, 1e-4])
@@ -82,7 +89,7 @@ def test_positions_rise_and_sums_beyond_32_bits_do_not_come_back():
     size, rate = 2**18, 0.25  # 65,536 + 1 gaps of up to 2^18
     count = geometric.capacity(size, rate) + 1
     words = np.random.default_rng(6).integers(0, 2**32, (1, count), np.uint32)
-    index, overflow = jax.jit(lambda w: geometric.positions(w, size, rate))(words)
+    index, overflow = jax.jit(lambda w: _positions(w, size, rate))(words)
     index = np.asarray(index)
     inside = index < size
     assert not overflow and (np.diff(inside.astype(int)) <= 0).all()
@@ -111,13 +118,46 @@ def test_the_capacity_bounds_the_true_probability_of_overflow(size, rate):
     assert stats.binom.sf(length, size, rate) <= geometric.OVERFLOW_PROBABILITY
 
 
+def _random(seed, *shape):
+    return np.random.default_rng(seed).integers(0, 2**32, shape, np.uint32)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.1])
+def test_pages_in_one_buffer_are_those_drawn_alone(rate):
+    """Also where only a part of a page is wanted, and where sums pass 32 bits."""
+    size, used = 2**18, [2**18, 2**18, 70_000, 0]
+    whole, part = (geometric.capacity(n, rate) + 1 for n in (size, 70_000))
+    # Sums over a page's places are too large for 32 bits at the higher rate only.
+    assert (whole * (size + 1) >= 2**32) == (rate == 0.1)
+    groups = [(2, whole), (2, part)]
+    each = [
+        _random(i, geometric.words_per_gap(size, rate), whole)[:, :count]
+        for i, count in enumerate([whole, whole, part, part])
+    ]
+    draw = jax.jit(
+        lambda words: geometric.positions(
+            words, size, rate, used=used, groups=groups
+        )
+    )  # fmt: skip
+    index, overflow = map(np.asarray, draw(np.concatenate(each, axis=1)))
+    alone = jax.jit(lambda words: _positions(words, size, rate))
+    pages = np.split(index, np.cumsum([whole, whole, part]))
+    for words, own, limit in zip(each, pages, used, strict=True):
+        expected = np.asarray(alone(words)[0])
+        expected = np.where(expected < limit, expected, size)
+        np.testing.assert_array_equal(own, np.append(expected, size))
+    assert not overflow.any() and (pages[2] < size).sum() > 500
+
+
 def test_rates_0_and_1():
-    index, _ = geometric.positions(None, 10, 0.0)
-    assert (index == 10).all()
-    index, _ = geometric.positions(None, 10, 1.0)
+    none = np.zeros((0, 11), np.uint32)
+    index, overflow = _positions(none, 10, 0.0)
+    assert (index == 10).all() and not overflow
+    index, overflow = _positions(none, 10, 1.0)
     np.testing.assert_array_equal(index, np.arange(10))
-    index, _ = geometric.positions(None, 0, 0.5)
-    assert index.shape == (0,)
+    assert not overflow
+    index, overflow = _positions(none[:, :1], 0, 0.5)
+    assert index.shape == (0,) and not overflow
 
 
 def test_a_rate_below_the_resolution_is_named():

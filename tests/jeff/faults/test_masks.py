@@ -10,8 +10,6 @@ from jeff.faults import bit_words, choose, marked, mask
 from jeff.faults.masks import marked_each
 from jeff.faults.method import METHODS
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 N = 20_000
 
 

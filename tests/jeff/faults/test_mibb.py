@@ -23,8 +23,6 @@ from jeff.faults import (
     to_fixed_point,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 NONE = jnp.array(False)
 
 

@@ -15,8 +15,6 @@ from jeff.faults import (
     salt_and_pepper,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 RNG = np.random.default_rng(0)
 STACK = jnp.asarray(RNG.standard_normal((3, 6, 6), np.float32))
 X = jnp.asarray(RNG.standard_normal((4, 6), np.float32))

@@ -20,8 +20,6 @@ from jeff.prng import named_key
 from jeff.quantize import QuantConfig, quantize
 
 TOP = 0.02
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 RNG = np.random.default_rng(0)
 
 

@@ -1,13 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from jeff.faults import bit_words, pages
+from jeff.faults import bit_words, pages, sparse
+from jeff.faults.sparse import sparse_words
 from jeff.faults.words import bit_words_each
 from jeff.prng import named_key
-
-pytestmark = pytest.mark.usefixtures("quick_compile")
 
 RATE = 1e-3
 
@@ -25,10 +23,12 @@ def test_pages_cover_an_array_in_whole_elements():
 def _alone(key, number, bits):
     """The words of one page, from nothing but the array's key and its number."""
     page = jax.random.fold_in(named_key(key, "sparse"), number)
-    offset, keep, _ = pages.hits(page[None], RATE, span=2**18, bits=bits, max_rate=RATE)
+    hits = pages.hits(
+        page[None], RATE, [2**18], span=2**18, bits=bits, max_rate=RATE
+    )  # fmt: skip
     word = jnp.zeros(2**18 // bits, jnp.uint8)
-    bit = keep[0].astype(jnp.uint8) << (offset[0] % bits).astype(jnp.uint8)
-    return word.at[offset[0] // bits].add(bit, mode="drop")
+    bit = hits.keep.astype(jnp.uint8) << (hits.offset % bits).astype(jnp.uint8)
+    return word.at[hits.offset // bits].add(bit, mode="drop")
 
 
 def test_a_page_can_be_drawn_alone_also_of_an_array_too_large_to_hold(key):
@@ -61,3 +61,22 @@ def test_several_arrays_at_once_are_each_drawn_alone(key):
     assert [word.shape for word in words] == shapes
     assert (words[0].ravel() != words[2]).any() and (words[1] != 0).any()
     assert not any(drawn.overflow for drawn in each)
+
+
+def test_arrays_cut_into_several_buffers_are_the_same(key, monkeypatch):
+    """Buffers end where 32 bits could not count their elements."""
+    sizes = (120_000, 3_000, 70_000)
+
+    def draw(keys):
+        return sparse_words(
+            keys, None, sizes, bits=8, top=RATE, share=0.5, dtype="uint8"
+        )  # fmt: skip
+
+    keys = jax.random.split(key, len(sizes))
+    whole = jax.jit(draw)(keys)
+    monkeypatch.setattr(sparse, "_MOST", 40_000)
+    cut = jax.jit(lambda keys: draw(keys))(keys)
+    assert [word.shape for word, _, _ in cut] == [(size,) for size in sizes]
+    for ours, theirs in zip(jax.tree.leaves(cut), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert all((np.asarray(word) != 0).any() for word, _, _ in cut)

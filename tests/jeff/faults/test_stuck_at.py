@@ -7,8 +7,6 @@ import pytest
 
 from jeff.faults import StuckAt, stuck_at
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 NONE = jnp.array(False)
 
 

@@ -13,8 +13,6 @@ from jeff.faults import (
     salt_and_pepper,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 N = 20_000
 
 

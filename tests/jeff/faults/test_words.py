@@ -9,8 +9,6 @@ import pytest
 from jeff.faults import bit_words
 from jeff.faults.method import METHODS
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 N, TOP = 4000, 0.75
 
 
@@ -106,5 +104,7 @@ def test_bad_input_is_named(key):
         bit_words(key, [0.1, 0.2], (3,), bits=8)
     with pytest.raises(ValueError, match="from 1 to 32, got 33"):
         bit_words(key, 0.1, (3,), bits=33)
+    with pytest.raises(ValueError, match="from 1 to 32, got True"):
+        bit_words(key, 0.1, (3,), bits=True)
     with pytest.raises(ValueError, match="one_share must be in .0, 1., got 2"):
         bit_words(key, 0.1, (3,), bits=3, one_share=2)

@@ -17,12 +17,13 @@ def devices(folder):
 
     assert jax.local_device_count() == 4
     dies = sweep_case.Counted(7, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    mesh = jax.sharding.Mesh(jax.local_devices(), "devices")
     with sweep_case.compiling_once():
         for count in (1, 4):
             print(sweep_case.digest(sweep_case.run(devices=count)), flush=True)
-        fourth = jax.local_devices()[3:]  # one more compilation, not four
-        convolved = sweep_case.run_convolved("weights", devices=fourth)
-        print(sweep_case.digest(convolved), flush=True)
+        with sweep_case.compilations() as compiled:
+            convolved = sweep_case.run_convolved("weights", devices=mesh)
+        print(sweep_case.digest(convolved), compiled.count("jit(unit)"), flush=True)
         sweep_case.run(directory=folder, progress=dies, devices=4, chunk=5)
 
 

@@ -59,7 +59,7 @@ def test_what_was_chosen_is_kept(whole, copy):
     """A plan made anew might choose otherwise, so the folder's is taken."""
     again = run(directory=copy[0], unit=None, batch=None, plan=None)
     assert digest(again) == digest(whole[0])
-    assert "begun with over=vmap, unit=4, batch=4" in again.plan.explain()
+    assert "begun with group=4, unit=4, batch=4" in again.plan.explain()
 
 
 def test_ctrl_c_leaves_a_folder_that_goes_on(whole, tmp_path):
@@ -79,7 +79,10 @@ def test_ctrl_c_leaves_a_folder_that_goes_on(whole, tmp_path):
     ("changes", "match"),
     [
         ({"rates": [0.25]}, r"rates: \[0.5\] there, \[0.25\] now"),
-        ({"trials": 4, "unit": 2}, "trials: 8 there, 4 now; unit: 4 there, 2 now"),
+        (
+            {"trials": 4, "unit": 2},
+            "trials: 8 .*4 now; group: 4 .* 2 now; unit: 4 .* 2 now",
+        ),
         ({"data": {"x": sweep_case.DATA["x"] + 1}}, r"; data.x: 'float32\[10, 6\] "),
         ({"designs": {"gain": np.ones(2, np.float32)}}, "; designs.gain: 'float32"),
     ],
@@ -124,6 +127,21 @@ def test_other_programs_are_refused(copy, monkeypatch):
     )
     with pytest.raises(ValueError, match="; program.draw: '[0-9a-f]{32}' there"):
         run(directory=copy[0])
+
+
+def test_folders_of_other_versions(whole, copy):
+    """Before there were groups, a word said how trials run."""
+    folder = copy[0]
+    there = json.loads((folder / "settings.json").read_text())
+    assert there["sweep_format"] == 2 and there.pop("group") == 4
+    old, new = ({**there, "over": "vmap", "sweep_format": n} for n in (1, 3))
+    (folder / "settings.json").write_text(json.dumps(old))
+    for changes in ({}, {"unit": None, "batch": None, "plan": None}):
+        with pytest.raises(ValueError, match="older jeff .*1, now 2.* cannot go on"):
+            run(directory=folder, **changes)
+    (folder / "settings.json").write_text(json.dumps(new))
+    with pytest.raises(ValueError, match="sweep_format 3, this jeff reads 1 and 2"):
+        sweep.read_sweep(folder)
 
 
 def test_damage_is_named(copy):

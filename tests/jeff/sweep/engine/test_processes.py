@@ -4,13 +4,13 @@ import concurrent.futures
 import os
 import pathlib
 import signal
-import socket
 import threading
 
 import jax
 import pytest
 from support import sweep_case
 from support.sweep_case import Counted, Enough, compiled_once  # noqa: F401
+from support.two_processes import run_both
 
 from jeff import io
 from jeff.sweep.engine import processes
@@ -18,11 +18,6 @@ from jeff.sweep.planning import choose
 
 SCRIPT = pathlib.Path(__file__).with_name("sweep_process.py")
 PATH = [pathlib.Path(__file__).parents[3]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Not here: what is compared are bytes of programs as users compile them."""
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +43,8 @@ def test_four_devices_and_kill_9(whole, convolved, python, tmp_path):
     env = {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=4"}
     ran = python(SCRIPT, "devices", tmp_path, env=env, path=PATH)
     assert ran.returncode == -signal.SIGKILL, ran.stderr
-    want = (result, result, convolved["weights"][0])
-    assert ran.stdout.split() == [sweep_case.digest(r) for r in want]
+    want = [sweep_case.digest(r) for r in (result, result, convolved["weights"][0])]
+    assert ran.stdout.split() == [*want, "1"]  # four devices compile once
     left = sweep_case.files(tmp_path)
     assert len(left) == 1 + 7  # the settings and seven units
     again = sweep_case.run(directory=tmp_path)
@@ -75,15 +70,9 @@ def test_convolutions_and_samplers(convolved, target, tmp_path):
 
 def test_two_processes(whole, python, tmp_path):
     result, folder = whole
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        ran = list(
-            pool.map(
-                lambda i: python(SCRIPT, "share", tmp_path, port, i, path=PATH), (0, 1)
-            )
-        )
+    ran = run_both(
+        lambda port, index: python(SCRIPT, "share", tmp_path, port, index, path=PATH)
+    )
     stopped = sweep_case.run(stop=sweep_case.Enough(1e-9))
     want = [sweep_case.digest(r) for r in (result, stopped)]
     for one in ran:

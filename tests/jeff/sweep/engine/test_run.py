@@ -18,7 +18,7 @@ from support.sweep_case import (  # noqa: F401
 from jeff import sweep
 from jeff.faults import bit_flip, on_weights
 from jeff.sweep import Trial
-from jeff.sweep.planning import choose
+from jeff.sweep.planning.devices import chosen_devices
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_it_is_the_plain_loop(base):
         np.testing.assert_allclose(base.stats["sum"][d, r, t], want["sum"], rtol=2e-5)
     assert base.stats["sum"].shape == (2, 3, 10)
     assert base.trials_done.tolist() == [[10] * 3] * 2
-    assert base.rates.dtype == np.float32 and base.plan.over == "vmap"
+    assert base.rates.dtype == np.float32 and base.plan.group == 4
     # Without faults all trials are the same; with them, none.
     assert len(set(base.stats["sum"][0, 0].tolist())) == 1
     assert len(set(base.stats["sum"][0, 1].tolist())) == 10
@@ -61,8 +61,11 @@ def test_chunks_change_no_bit(base, chunk):
     assert shown.stages == [("sweep", 18)] and shown.steps == 18
 
 
-def test_another_unit_draws_the_same(base):
-    other = sweep_case.run(unit=10, batch=10, plan="map")
+@pytest.mark.parametrize("over", ["map", 3])
+def test_another_unit_draws_the_same(base, over):
+    """All at a time, one, or three, which do not divide a unit of ten."""
+    other = sweep_case.run(unit=10, batch=10, plan=over)
+    assert other.settings["group"] == (1 if over == "map" else over)
     np.testing.assert_array_equal(other.stats["hits"], base.stats["hits"])
     np.testing.assert_allclose(
         other.stats["sum"], base.stats["sum"], rtol=2e-5, atol=1e-5
@@ -75,21 +78,7 @@ def test_a_unit_may_be_larger_than_the_trials(base):
     assert few.trials_done.max() == 3
 
 
-@pytest.fixture
-def compilations():
-    """Names of what the backend compiles during the test."""
-    names = []
-
-    def listen(event, seconds, **about):
-        if event == "/jax/core/compile/backend_compile_duration":
-            names.append(about["fun_name"])
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield names
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
-def test_a_hundred_designs_and_twenty_rates_compile_once(compilations):
+def test_a_hundred_designs_and_twenty_rates_compile_once():
     weights = np.random.default_rng(1).standard_normal((100, 4, 2), np.float32)
     x = np.ones((3, 4), np.float32)
 
@@ -105,13 +94,13 @@ def test_a_hundred_designs_and_twenty_rates_compile_once(compilations):
     )
     data = sweep.examples(linear, {"w": weights[0]}, x)
     key = jax.random.key(0)
-    compilations.clear()
-    result = sweep.run(
-        trial, key, rates=np.linspace(0, 0.1, 20), trials=2, data=data,
-        designs={"w": weights},
-    )  # fmt: skip
-    assert compilations.count("jit(unit)") == 1
-    assert len(compilations) < 10  # conversions of arguments, none once per point
+    with sweep_case.compilations() as compiled:
+        result = sweep.run(
+            trial, key, rates=np.linspace(0, 0.1, 20), trials=2, data=data,
+            designs={"w": weights},
+        )  # fmt: skip
+    assert compiled.count("jit(unit)") == 1
+    assert len(compiled) < 10  # conversions of arguments, none once per point
     assert result.stats["sum"].shape == (100, 20, 2, 2)
     clean, most = result.stats["sum"][:, 0], result.stats["sum"][:, -1]
     want = 3 * weights.sum(1)[:, None].repeat(2, 1)
@@ -159,7 +148,7 @@ def bad(**changes):
         ({"unit": 0}, ValueError, "unit must be at least 1"),
         ({"batch": -1}, ValueError, "batch must be at least 1"),
         ({"chunk": 0}, ValueError, "chunk must be at least 1"),
-        ({"plan": "pmap"}, ValueError, "'vmap' or 'map', got 'pmap'"),
+        ({"plan": "pmap"}, ValueError, "'vmap' or 'map', .* got 'pmap'"),
         ({"devices": 99}, ValueError, "devices=99, but this process has"),
         ({"devices": ["cpu"]}, TypeError, "JAX devices, got 'cpu'"),
         ({"devices": []}, ValueError, "at least one device"),
@@ -224,4 +213,4 @@ def test_devices_are_of_one_kind(monkeypatch):
     monkeypatch.setattr(jax, "local_devices", lambda: two)
     with pytest.raises(ValueError, match="one kind, they are of 'gpu A1', 'gpu H200'"):
         sweep.run(sweep_case.TRIAL, sweep_case.KEY, **bad())
-    assert choose.chosen_devices(1) == (two[0],)
+    assert chosen_devices(1) == (two[0],)

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import oracle_net
+from support.oracle_net import HIDDEN, INPUTS, brackets
 
 from jeff.evaluate import proportion
-from jeff.quantize import QuantConfig, quantize
 from jeff.sweep import (
     allocate,
     best_proposal,
@@ -20,42 +21,23 @@ from jeff.sweep import (
     weighted_estimate,
 )
 
-IMAGES, INPUTS, HIDDEN, CLASSES = 16, 64, 14, 10
-
 
 @pytest.fixture(scope="module")
 def net():
-    """Params of 1,036 weights of 8 bits, dense int8 and codes, and its numbering."""
-    rng = np.random.default_rng(0)
-    first = np.round(rng.normal(0, 25, (INPUTS, HIDDEN))).clip(-127, 127)
-    second = rng.normal(0, HIDDEN**-0.5, (HIDDEN, CLASSES)).astype(np.float32)
-    params = {
-        "first": jnp.asarray(first, jnp.int8),
-        "second": quantize(second, QuantConfig(bits=8)),
-    }
-    return params, enumerate_faults(params)
+    """Params and the numbering of their faults."""
+    found = oracle_net.oracle()
+    return found.params, found.space
 
 
 @pytest.fixture(scope="module")
-def truth(net):
+def truth():
     """Whether each fault changes the top class of some image; bool [faults]."""
-    params, space = net
-    images = np.random.default_rng(1).normal(size=(IMAGES, INPUTS)).astype(np.float32)
-
-    def top(params):
-        hidden = jax.nn.relu(images @ (params["first"].astype(jnp.float32) / 200))
-        return jnp.argmax(hidden @ params["second"].decode(), axis=1)
-
-    golden = jax.jit(top)(params)
-    return exhaustive(
-        lambda p: (top(p) != golden).any(), params, space=space, chunk=512,
-        batch_size=64,
-    )  # fmt: skip
+    return oracle_net.truth()
 
 
 def test_every_fault_flips_its_own_bit_and_back(net):
     params, space = net
-    assert len(space) == 8 * (INPUTS * HIDDEN + HIDDEN * CLASSES) == 8288
+    assert len(space) == 8 * (INPUTS * HIDDEN + HIDDEN * oracle_net.CLASSES) == 8288
 
     @jax.jit
     def words(number):
@@ -119,17 +101,6 @@ def test_outcomes_do_not_depend_on_chunks(net, truth):
     assert few["sum"][0] == total and abs(few["sum"][1] - total) == 1
     assert abs(few["sum"][4] - total) == 128
     assert truth.shape == (8288,) and 0.02 < truth.mean() < 0.5
-
-
-def brackets(estimates, rate, variance, covered):
-    """Estimates of many campaigns scatter about the rate as their variance says."""
-    # The mean of R estimates is off by sqrt(variance / R) or so: 4 of them. Their
-    # spread is known to sqrt(1 / (2 R)), or worse for heavy tails: 40 %. Coverage of
-    # 95 % has a standard deviation of sqrt(0.0475 / R): 4 of them.
-    count = len(estimates)
-    assert abs(np.mean(estimates) - rate) < 4 * np.sqrt(variance / count)
-    assert np.var(estimates, ddof=1) == pytest.approx(variance, rel=0.4)
-    assert np.mean(covered) > 0.95 - 4 * np.sqrt(0.0475 / count)
 
 
 def test_a_random_campaign_brackets_the_truth(truth):

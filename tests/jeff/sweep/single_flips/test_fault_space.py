@@ -44,6 +44,7 @@ def test_dense_leaves_and_codes_have_the_bits_they_store():
     assert space == FaultSpace(tuple(params), (3, 64, 4, 5), (16, 8, 32, 8))
     specs = jax.eval_shape(lambda: params)
     assert enumerate_faults(specs) == space  # shapes are enough
+    assert enumerate_faults(params | {"none": jnp.zeros((2, 0))}) == space
     few = FaultSpace(("bf16", "int8"), (3, 5), (16, 8))
     assert enumerate_faults(params, where="int8|bf") == few
     assert enumerate_faults(params, where=["int8", "bf16"]) == few
@@ -65,6 +66,7 @@ def test_codes_of_few_bits_have_only_those():
         (lambda: SPACE.number("d", 5, 0), r"position must be in \[0, 5\): 5"),
         (lambda: SPACE.number([0, 2], 0, 7), r"bit must be in \[0, 4\): 7"),
         (lambda: enumerate_faults({"w": jnp.zeros(2)}, where="v"), "chooses no leaf"),
+        (lambda: enumerate_faults({"w": jnp.zeros((0, 2))}), "no leaf has words: w"),
         (lambda: enumerate_faults({"w": jnp.zeros(2)}, where=["v"]), "where names 'v'"),
         (
             lambda: jax.jit(FaultSpace(("w",), (2**27,), (16,)).locate)(3),

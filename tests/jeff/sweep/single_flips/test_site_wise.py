@@ -184,6 +184,20 @@ def test_every_bit_of_a_code():
     np.testing.assert_array_equal(changed, [-0.25, 0.0, 0.75, -0.75, 0.5])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_has_no_code_stays(dtype):
+    """To the bit: the payload of a NaN is what an earlier fault left."""
+    words = {"float32": 0xFFA00001, "bfloat16": 0xFFA1}
+    unsigned = {"float32": jnp.uint32, "bfloat16": jnp.uint16}[dtype]
+    nan = jax.lax.bitcast_convert_type(unsigned(words[dtype]), jnp.dtype(dtype))
+    x = jnp.array([1.0, 0.0, jnp.inf, -jnp.inf]).astype(dtype).at[1].set(nan)
+    got = jax.jit(jax.vmap(lambda p: flip_code(x, p, 2, bits=3)))(jnp.arange(4))
+    as_words = jax.lax.bitcast_convert_type(got, unsigned)
+    want = jax.lax.bitcast_convert_type(x, unsigned)
+    np.testing.assert_array_equal(as_words[1:], jnp.broadcast_to(want, (3, 4)))
+    assert got[0, 0] == -0.25
+
+
 def test_shares_of_images():
     net = fault_nets.residual()
     plan = lambda **o: plan_sites(  # noqa: E731

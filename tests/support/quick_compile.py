@@ -1,7 +1,9 @@
-"""What the tests of faults share."""
+"""A fixture for tests that compile much and compute little, in integers above all."""
 
 import jax
 import pytest
+
+__all__ = ["quick_compile"]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,186 @@
+"""Some of the random words that `jax.random.bits` draws, without drawing the others.
+
+JAX's default generator is counter-based: with its (default) partitionable form, word n
+of ``jax.random.bits(key, shape)`` in row-major order is the XOR of both words of
+``threefry2x32(key, (n >> 32, n mod 2^32))``, so that any part of a draw can be had by
+itself. Here the 20 rounds are written out, which makes them one pass over the words; on
+a CPU, JAX's own form makes five. Keys of other generators draw everything.
+
+References:
+  J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3"
+  (SC 2011), Threefry-2x32 with 20 rounds.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+__all__ = ["first_columns", "fold_in_each", "random_rows", "spread", "threefry2x32"]
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA  # of the key schedule: Skein's constant, in 32 bits
+
+Groups = Sequence[tuple[int, int]]
+"""Numbers of rows, and how many columns each of them has, group by group."""
+
+
+def spread(values: jax.Array, groups: Groups) -> jax.Array:
+    """Every value as often as its row has columns.
+
+    Args:
+      values: One per row, ``[rows]``.
+      groups: Numbers of rows and their columns.
+
+    Returns:
+      ``[places]``: rows of all groups, flat, one after another.
+
+    Examples:
+      >>> print(spread(jnp.array([3, 4, 5]), [(2, 1), (1, 4)]))
+      [3 4 5 5 5 5]
+    """
+    parts, start = [], 0
+    for rows, columns in groups:
+        own = values[start : start + rows, None]
+        parts.append(jnp.broadcast_to(own, (rows, columns)).reshape(-1))
+        start += rows
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+
+def first_columns(values: jax.Array, groups: Groups) -> jax.Array:
+    """The first columns of every row, flat.
+
+    Args:
+      values: ``[rows, ..., columns]``.
+      groups: Numbers of rows, and how many columns are wanted of each of them.
+
+    Returns:
+      ``[..., places]``: of one row after another.
+
+    Examples:
+      >>> print(first_columns(jnp.arange(12).reshape(3, 4), [(2, 1), (1, 3)]))
+      [ 0  4  8  9 10]
+    """
+    parts, start = [], 0
+    for rows, columns in groups:
+        part = jnp.moveaxis(values[start : start + rows, ..., :columns], 0, -2)
+        parts.append(part.reshape(*part.shape[:-2], -1))
+        start += rows
+    return jnp.concatenate(parts, axis=-1)
+
+
+def random_rows(
+    keys: jax.Array, shape: tuple[int, int], first: int, groups: Groups
+) -> jax.Array:
+    """Random words of several keys: rows from `first` on, and their first columns.
+
+    Args:
+      keys: Keys, ``[keys]``, typed or raw.
+      shape: Rows and columns of the whole draw of a key, fewer than 2^32 words.
+      first: The first row that is wanted.
+      groups: Numbers of keys, and how many columns are wanted of each of them.
+
+    Returns:
+      uint32 ``[shape[0] - first, places]``: of every key in turn the first columns of
+      ``jax.random.bits(key, shape, "uint32")[first:]``.
+
+    Examples:
+      >>> keys = jax.random.split(jax.random.key(0), 3)
+      >>> some = jax.jit(random_rows, static_argnums=(1, 2, 3))
+      >>> words = some(keys, (4, 100), 1, ((2, 10), (1, 7)))
+      >>> last = jax.random.bits(keys[2], (4, 100), "uint32")[1:, :7]
+      >>> words.shape, bool((words[:, 20:] == last).all())
+      ((3, 27), True)
+    """
+    rows, length = shape
+    if not _is_partitionable(keys):
+        whole = jax.vmap(lambda key: jax.random.bits(key, shape, jnp.uint32))(keys)
+        return first_columns(whole[:, first:], groups)
+    data = jax.random.key_data(keys)
+    key = jnp.stack([spread(data[:, i], groups) for i in (0, 1)], axis=-1)
+    counts = [
+        jnp.broadcast_to(jnp.arange(columns, dtype=jnp.uint32), (own, columns))
+        for own, columns in groups
+    ]
+    column = jnp.concatenate([count.reshape(-1) for count in counts])
+
+    def one_row(row):
+        number = row * jnp.uint32(length) + column
+        high, low = threefry2x32(key, (jnp.zeros_like(number), number))
+        return high ^ low
+
+    # A loop keeps XLA from doing the rounds anew wherever the words are used.
+    return lax.map(one_row, jnp.arange(first, rows, dtype=jnp.uint32))
+
+
+def fold_in_each(keys: jax.Array, *data: jax.Array) -> jax.Array:
+    """Keys with numbers folded in, one after another.
+
+    Args:
+      keys: Keys, ``[keys]``, typed or raw.
+      *data: uint32 ``[keys]`` each.
+
+    Returns:
+      Keys: ``jax.random.fold_in(jax.random.fold_in(key, data[0]), data[1])`` and so on
+      for every key.
+
+    Examples:
+      >>> keys = jax.random.split(jax.random.key(0), 2)
+      >>> numbers = jnp.array([5, 6], jnp.uint32)
+      >>> folded = jax.jit(fold_in_each)(keys, numbers, numbers)
+      >>> twice = jax.random.fold_in(jax.random.fold_in(keys[1], 6), 6)
+      >>> bool(folded[1] == twice)
+      True
+    """
+    if jax.random.key_impl(keys) != "threefry2x32":
+        for number in data:
+            keys = jax.vmap(jax.random.fold_in)(keys, number)
+        return keys
+    pair = jax.random.key_data(keys)
+
+    def fold(pair, number):
+        words = threefry2x32(pair, (jnp.zeros_like(number), number))
+        return jnp.stack(words, axis=-1), None
+
+    pair, _ = lax.scan(fold, pair, jnp.stack(data))
+    is_typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    return jax.random.wrap_key_data(pair, impl="threefry2x32") if is_typed else pair
+
+
+def threefry2x32(
+    key: jax.Array, counter: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """The block cipher Threefry-2x32 with 20 rounds.
+
+    Args:
+      key: uint32 ``[..., 2]``.
+      counter: Both words, uint32, of shapes that broadcast to ``[...]``.
+
+    Returns:
+      Both words of the cipher, uint32 ``[...]``.
+
+    Examples:
+      A test vector of the reference implementation, Random123:
+
+      >>> zero = jnp.zeros((), jnp.uint32)
+      >>> words = jax.jit(threefry2x32)(jnp.zeros(2, jnp.uint32), (zero, zero))
+      >>> print(*(f"{word:08x}" for word in words))
+      6b200159 99ba4efe
+    """
+    schedule = key[..., 0], key[..., 1], key[..., 0] ^ key[..., 1] ^ jnp.uint32(_PARITY)
+    x, y = counter[0] + schedule[0], counter[1] + schedule[1]
+    for group in range(5):
+        for bits in _ROTATIONS[group % 2]:
+            x = x + y
+            y = x ^ ((y << jnp.uint32(bits)) | (y >> jnp.uint32(32 - bits)))
+        x = x + schedule[(group + 1) % 3]
+        y = y + schedule[(group + 2) % 3] + jnp.uint32(group + 1)
+    return x, y
+
+
+def _is_partitionable(keys: jax.Array) -> bool:
+    threefry = jax.random.key_impl(keys) == "threefry2x32"
+    config: Any = jax.config  # its options are set at run time
+    return threefry and config.jax_threefry_partitionable
