@@ -19,6 +19,7 @@ from jeff.io import read_result
 
 ROOT = pathlib.Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "records"
+BNN = runpy.run_path(str(pathlib.Path(__file__).with_name("bnn_tables.py")))
 EFFECT = runpy.run_path(str(pathlib.Path(__file__).with_name("effect_tables.py")))
 FAULTS = runpy.run_path(str(pathlib.Path(__file__).with_name("fault_tables.py")))
 MARKED = re.compile(
@@ -277,8 +278,10 @@ def filled(text: str) -> str:
 
 
 _TABLES = {
+    "bnn": BNN["bnn_benchmark"],
     "decode": decoding,
     "dequant_matmul": products,
+    "fault_sampler": FAULTS["fault_sampler"],
     "faults": FAULTS["fault_benchmark"],
     "integer_dot": integers,
     "mbq_effect": EFFECT["effect"],

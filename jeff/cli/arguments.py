@@ -100,8 +100,8 @@ class Bench:
     """Time an operation beside its baselines, after checking what it computes."""
 
     op: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="OP")]
-    """What is timed: dequant-matmul, products with packed weights; decode, tokens of
-    language models with packed weights."""
+    """What is timed: dequant-matmul, products with packed weights; draw-matmul, with
+    random ones; decode, tokens of language models with packed weights."""
     preset: Annotated[str, tyro.conf.arg(metavar="NAME")] = "small"
     """Named settings: small (a CPU, a minute), full (a GPU), smoke (seconds)."""
     bits: tuple[int, ...] = ()

@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import rich.console
 
-from jeff.cli import arguments, bench_decode, bench_dequant_matmul, page, plots
+from jeff.cli import (
+    arguments,
+    bench_decode,
+    bench_dequant_matmul,
+    bench_draw_matmul,
+    page,
+    plots,
+)
 from jeff.cli.console import console
 from jeff.cli.errors import BadInput, RunFailed, nearest, one_line
 from jeff.cli.interrupt import heard
@@ -28,14 +35,17 @@ from jeff.models import decode_bench
 from jeff.models.decode_bench import records as decode_records
 from pallas_kernels.dequant_matmul import bench as dequant_matmul
 from pallas_kernels.dequant_matmul import records, workload
+from pallas_kernels.draw_matmul import bench as draw_matmul
+from pallas_kernels.draw_matmul import records as draw_records
+from pallas_kernels.draw_matmul import workload as draw_workload
 
 __all__ = ["OPS", "Settings", "bench", "plan"]
 
-OPS = ("dequant-matmul", "decode")
+OPS = ("dequant-matmul", "draw-matmul", "decode")
 """What can be timed."""
 
-Settings = workload.Settings | decode_bench.Settings
-"""What is timed, of either."""
+Settings = workload.Settings | draw_workload.Settings | decode_bench.Settings
+"""What is timed, of any."""
 
 _INKS = "svg{--ink:#1a2233;--soft:#5d6880;--line:#e3e7ef;background:#fff}"
 
@@ -51,7 +61,8 @@ def plan(command: arguments.Bench) -> Settings:
 
     Raises:
       BadInput: If the operation or the preset is unknown, a width or a number of rows
-        does not fit, or settings are to be searched for without a GPU or a kernel.
+        does not fit or means nothing here, or settings are to be searched for without a
+        GPU or a kernel.
 
     Examples:
       >>> command = arguments.parse(["bench", "dequant-matmul", "--rows", "1", "2"])
@@ -184,6 +195,18 @@ _OPERATIONS = {
         record=records.record,
         figure=bench_dequant_matmul.roofline,
         show=bench_dequant_matmul.print_report,
+    ),
+    "draw-matmul": _Operation(
+        name=draw_records.NAME,
+        plot="shares",
+        tuned=False,
+        presets=draw_workload.PRESETS,
+        changes=bench_draw_matmul.changes,
+        count=lambda settings: len(draw_workload.cases(settings)),
+        run=lambda *args, **options: draw_matmul.run(*args, **options),
+        record=draw_records.record,
+        figure=bench_draw_matmul.shares,
+        show=bench_draw_matmul.print_report,
     ),
     "decode": _Operation(
         name=decode_records.NAME,

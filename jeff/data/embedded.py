@@ -135,7 +135,7 @@ def load_weights(name: str) -> dict[str, np.ndarray]:
     """Reads a weight file, as stored.
 
     Args:
-      name: ``"tiny_vlm"`` or ``"efficientnet_lite0_features"``.
+      name: ``"tiny_vlm"``, ``"efficientnet_lite0_features"`` or ``"digits_bnn"``.
 
     Returns:
       float16 arrays by dotted name.
@@ -161,7 +161,7 @@ def names() -> tuple[str, ...]:
 
     Examples:
       >>> names()[:2]
-      ('digits.npz', 'easy_vqa.npz')
+      ('digits.npz', 'digits_bnn.safetensors')
     """
     return tuple(_checksums())
 

@@ -1,6 +1,14 @@
 """Measurements: accuracies, intervals, and what a study hands back."""
 
 from jeff.evaluate.accuracy import accuracy, correct
+from jeff.evaluate.auroc import auroc, delong
+from jeff.evaluate.calibration import (
+    Reliability,
+    ace,
+    ece,
+    reliability,
+    reliability_figure,
+)
 from jeff.evaluate.figure import Figure, Series
 from jeff.evaluate.interval import (
     Interval,
@@ -11,6 +19,7 @@ from jeff.evaluate.interval import (
     wilson,
 )
 from jeff.evaluate.measure import Measure, Outcome, Table
+from jeff.evaluate.proper_scores import brier, nll
 from jeff.evaluate.study import NoProgress, Progress, Study
 
 __all__ = [
@@ -20,14 +29,23 @@ __all__ = [
     "NoProgress",
     "Outcome",
     "Progress",
+    "Reliability",
     "Series",
     "Study",
     "Table",
     "accuracy",
+    "ace",
+    "auroc",
+    "brier",
     "clopper_pearson",
     "correct",
+    "delong",
+    "ece",
     "empirical_bernstein",
+    "nll",
     "proportion",
+    "reliability",
+    "reliability_figure",
     "student_t",
     "wilson",
 ]

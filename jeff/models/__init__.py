@@ -3,6 +3,7 @@
 from jeff.models import (
     chat,
     decoder,
+    digits_mlp,
     efficientnet,
     embedded_classifiers,
     generation,
@@ -20,6 +21,7 @@ from jeff.models import (
 __all__ = [
     "chat",
     "decoder",
+    "digits_mlp",
     "efficientnet",
     "embedded_classifiers",
     "generation",

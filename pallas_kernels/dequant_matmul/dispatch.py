@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from pallas_kernels import choice
 from pallas_kernels.dequant_matmul import (
     contraction,
     mosaic_gpu,
@@ -17,10 +18,7 @@ from pallas_kernels.dequant_matmul import (
 from pallas_kernels.dequant_matmul.config import MAX_ROWS, Config
 from pallas_kernels.dequant_matmul.operand import Operand
 
-__all__ = ["IMPLEMENTATIONS", "Options", "resolve", "run"]
-
-IMPLEMENTATIONS = ("reference", "xla", "mosaic_gpu", "interpret")
-"""Names that `implementation` takes."""
+__all__ = ["Options", "resolve", "run"]
 
 
 class Options(NamedTuple):
@@ -56,7 +54,7 @@ def resolve(x: jax.Array, w: Operand, options: Options) -> str:
       options: Settings.
 
     Returns:
-      A name of `IMPLEMENTATIONS`.
+      Its name.
 
     Raises:
       ValueError: If a name is unknown.
@@ -66,23 +64,9 @@ def resolve(x: jax.Array, w: Operand, options: Options) -> str:
     implementation = options.implementation
     if implementation is None:
         few = x.shape[-2] <= MAX_ROWS
-        fast = few and _is_hopper() and _why_not(x, w, "mosaic_gpu", options) is None
-        return "mosaic_gpu" if fast else "xla"
-    names = (implementation,) if isinstance(implementation, str) else implementation
-    unknown = [name for name in names if name not in IMPLEMENTATIONS]
-    if unknown or not names:
-        raise ValueError(
-            f"implementation must be of {IMPLEMENTATIONS}, got {implementation!r}"
-        )
-    errors = []
-    for name in names:
-        reason = _why_not(x, w, name, options)
-        if reason is None:
-            return name
-        errors.append(NotImplementedError(f"{name}: {reason}"))
-    if len(errors) == 1:
-        raise errors[0]
-    raise ExceptionGroup("no implementation can do this product", errors)
+        able = choice.is_hopper() and _why_not(x, w, "mosaic_gpu", options) is None
+        return "mosaic_gpu" if few and able else "xla"
+    return choice.chosen(implementation, lambda name: _why_not(x, w, name, options))
 
 
 def run(x: jax.Array, w: Operand, options: Options) -> jax.Array:
@@ -126,13 +110,6 @@ def _kernel(options: Options):
         return mosaic_gpu.multiply(x, w, out_dtype=out_dtype, config=config)
 
     return multiply
-
-
-def _is_hopper() -> bool:
-    """Whether programs run on a GPU of the kind that the kernel is for."""
-    if jax.default_backend() != "gpu":
-        return False
-    return str(getattr(jax.devices()[0], "compute_capability", None)) == "9.0"
 
 
 def _why_not(x: jax.Array, w: Operand, name: str, options: Options) -> str | None:

@@ -59,7 +59,7 @@ def test_all_files_stay_small():
 
 
 def test_weights_are_half_precision():
-    for name in ("tiny_vlm", "efficientnet_lite0_features"):
+    for name in ("tiny_vlm", "efficientnet_lite0_features", "digits_bnn"):
         dtypes = {array.dtype for array in embedded.load_weights(name).values()}
         assert dtypes == {np.dtype(np.float16)}
 

@@ -1,0 +1,1 @@
+"""Cases of the benchmark of Bayesian networks: contests, generators, trees, report."""

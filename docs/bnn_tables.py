@@ -1,0 +1,167 @@
+"""Tables of the record of Bayesian networks: goals, ratios, times, memory, draws."""
+
+import re
+from typing import Any
+
+from jeff.cli.quantity import estimate, quantity
+
+__all__ = ["bnn_benchmark"]
+
+Measures = dict[str, dict[str, Any]]
+_CASE = re.compile(r"(?P<name>\w+?)_b(?P<rows>\d+)_t(?P<voters>\d+)")
+_CONTENDERS = {
+    "naive": "naive",
+    "hybrid": "hybrid",
+    "tree": "tree",
+    "tree_shared": "tree, shared",
+    "flipout": "flipout",
+    "lrt": "LRT",
+    "bayesian_torch": "bayesian-torch",
+    "bayesian_torch_flipout": "its flipout",
+    "blitz": "blitz",
+    "torch_lrt": "LRT in torch",
+}
+_RATIOS = {
+    "bayesian_torch.naive": "bayesian-torch / naive",
+    "bayesian_torch.tree": "bayesian-torch / tree",
+    "bayesian_torch.lrt": "bayesian-torch / LRT",
+    "bayesian_torch_flipout.flipout": "its flipout / flipout",
+    "blitz.naive": "blitz / naive",
+    "blitz.lrt": "blitz / LRT",
+    "torch_lrt.lrt": "LRT in torch / LRT",
+}
+_GENERATORS = {
+    "normal32": "`jax.random.normal`, float32",
+    "jax_bfloat16": "`jax.random.normal`, bfloat16",
+    "normal16": "`dm_bnn.normal16`",
+    "normal8": "`dm_bnn.normal8`",
+    "clt": "`hwsim.rng.clt`",
+    "rlf": "`hwsim.rng.rlf`",
+    "wallace": "`hwsim.rng.wallace`",
+}
+
+
+def bnn_benchmark(record: dict[str, Any]) -> str:
+    """The record as tables.
+
+    Args:
+      record: Made by ``benchmarks/bnn.py``.
+
+    Returns:
+      Markdown.
+
+    Examples:
+      >>> measure = {"name": "seconds.lrt_b1_t100", "value": 1e-3, "unit": "s"}
+      >>> record = {"device": "cpu, 1 core", "versions": {}, "notes": [], "measures": [
+      ...     measure | {"low": 0.9e-3, "high": 1.2e-3}], "preset": "default"}
+      >>> print(bnn_benchmark(record).splitlines()[2])
+      | LRT, 1 row, 100 voters | at most 2 ms | 1.000 ms [0.900, 1.200] |
+    """
+    found = {m["name"]: m for m in record["measures"]}
+    parts = [
+        _goals(found),
+        _grid(found, "ratio", _RATIOS),
+        _grid(found, "seconds", _CONTENDERS),
+        _grid(found, "peak_bytes", _CONTENDERS),
+        _draws(found),
+        _trees(found),
+    ]
+    lines = [line for part in parts if part for line in (*part, "")]
+    lines += [f"- {note}".replace("|", "\\|") for note in record["notes"]]
+    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
+    preset = "" if record["preset"] == "default" else f" --preset {record['preset']}"
+    made = f"Made by `python benchmarks/bnn.py{preset}` on {record['device']}"
+    return "\n".join([*lines, "", f"{made} ({versions})."])
+
+
+def _goals(found: Measures) -> list[str]:
+    ratio = "ratio.bayesian_torch.lrt_b1_t100"
+    rows = [
+        ("LRT, 1 row, 100 voters", "at most 2 ms", "seconds.lrt_b1_t100"),
+        ("time of bayesian-torch over it", "at least 250", ratio),
+    ]
+    for price in ("products", "draws", "datapath"):
+        what = f"cost of a planned tree's effective voter, digits, {price}"
+        rows.append((what, "at most 0.75", f"found_cost.digits.{price}"))
+    lines = ["| what | goal | measured |", "| --- | --- | --- |"]
+    for what, goal, name in rows:
+        measured = _middle(found[name]) if name in found else "not measured"
+        lines.append(f"| {what} | {goal} | {measured} |")
+    return lines
+
+
+def _grid(found: Measures, kind: str, columns: dict[str, str]) -> list[str]:
+    """A line per number of rows and voters, a column per contender or ratio."""
+    cells: dict[tuple[int, int], dict[str, dict[str, Any]]] = {}
+    for name, m in found.items():
+        of_kind, _, rest = name.partition(".")
+        match = _CASE.fullmatch(rest.rpartition(".")[2])
+        if of_kind == kind and match:
+            contender = rest.removesuffix(match[0]) + match["name"]
+            size = int(match["voters"]), int(match["rows"])
+            cells.setdefault(size, {})[contender] = m
+    used = [c for c in columns if any(c in of_cell for of_cell in cells.values())]
+    if not used:
+        return []
+    titles = " | ".join(columns[c] for c in used)
+    what = {"ratio": "times faster", "seconds": "time", "peak_bytes": "peak memory"}
+    lines = [
+        f"| rows x voters, {what[kind]} | {titles} |",
+        "| --- |" + " ---: |" * len(used),
+    ]
+    for (voters, rows), of_cell in sorted(cells.items()):
+        texts = (
+            _short(of_cell[c], kind == "ratio") if c in of_cell else "" for c in used
+        )
+        lines.append(f"| {rows} x {voters:,} | {' | '.join(texts)} |")
+    return lines
+
+
+def _draws(found: Measures) -> list[str]:
+    prefix = "draws_per_second.rows."
+    names = [n.removeprefix(prefix) for n in found if n.startswith(prefix)]
+    if not names:
+        return []
+    lines = [
+        "| generator | millions a second, 784 under a key | 131,072 under a key "
+        "| hybrid voters |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name in names:
+        rates = (found.get(f"draws_per_second.{k}.{name}") for k in ("rows", "long"))
+        texts = ["" if m is None else f"{m['value'] / 1e6:.3g}" for m in rates]
+        voters = found.get(f"hybrid_seconds.{name}")
+        texts.append("" if voters is None else _short(voters, False))
+        lines.append(f"| {_GENERATORS.get(name, name)} | {' | '.join(texts)} |")
+    return lines
+
+
+def _trees(found: Measures) -> list[str]:
+    prefix = "planned_cost."
+    cases = [n.removeprefix(prefix) for n in found if n.startswith(prefix)]
+    if not cases:
+        return []
+    lines = [
+        "| network | price | planned | found | found, in time |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for case in cases:
+        network, _, price = case.partition(".")
+        names = (f"{kind}.{case}" for kind in ("found_cost", "found_seconds"))
+        texts = (_middle(found[n]) if n in found else "" for n in names)
+        planned = quantity(found[prefix + case]["value"])
+        lines.append(f"| {network} | {price} | {planned} | {' | '.join(texts)} |")
+    return lines
+
+
+def _middle(m: dict[str, Any]) -> str:
+    number, suffix, ends = estimate(m["value"], m["low"], m["high"], m["unit"])
+    return " ".join(part for part in (number, suffix, ends) if part)
+
+
+def _short(m: dict[str, Any], ratio: bool) -> str:
+    value = m["value"]
+    if not ratio:
+        return quantity(float(f"{value:.3g}"), m["unit"])
+    ends = f" [{m['low']:.3g}, {m['high']:.3g}]"
+    return f"{value:.3g}{ends}"

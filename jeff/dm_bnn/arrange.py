@@ -1,0 +1,97 @@
+"""How a program's voters will be drawn: its levels, its tree, the way of every leaf."""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from jeff import tree
+from jeff.dm_bnn.flipout import Layout, layout
+from jeff.dm_bnn.levels import Levels, levels
+from jeff.dm_bnn.mean_field import MeanField
+from jeff.dm_bnn.ways import Ways, ways_of
+from jeff.program import trace
+from jeff.program.site import Site
+from jeff.program.sites import find
+
+__all__ = ["Arrangement", "arrange"]
+
+
+class Arrangement(NamedTuple):
+    """How voters are drawn.
+
+    Attributes:
+      voters: Branches at each level, one number per level of the program.
+      levels: Where every random leaf stands.
+      ways: How each is drawn.
+      layouts: By site, where its examples and channels are.
+      sites: The program's sites.
+    """
+
+    voters: tuple[int, ...]
+    levels: Levels
+    ways: Ways
+    layouts: Mapping[str, Layout]
+    sites: tuple[Site, ...]
+
+
+def arrange(
+    apply: Callable[..., Any],
+    posterior: Any,
+    x: Any,
+    *,
+    voters: int | Sequence[int],
+    mode: str,
+    approximate: bool = False,
+) -> Arrangement:
+    """Reads a program and arranges its voters.
+
+    Args:
+      apply: ``apply(params, x)``.
+      posterior: Its params, or their shapes.
+      x: Its input, or shapes.
+      voters: Branches at each level.
+      mode: As in `predict`.
+      approximate: As in `predict`.
+
+    Returns:
+      The arrangement.
+
+    Raises:
+      ValueError: As `predict`.
+      TypeError: If a number of voters is no whole number.
+    """
+    leaves, _ = tree.flatten(posterior)
+    random = {n: a.shape for n, a in leaves.items() if isinstance(a, MeanField)}
+    if not random:
+        raise ValueError(
+            "posterior has no random leaf: make some with dm_bnn.posterior(params, std)"
+        )
+    found = find(trace.tracer_of(apply).trace(posterior, (x,), {}))
+    read = levels(found, random)
+    branches = _branches(voters, read.number)
+    examples = {a.shape[0] for a in jax.tree.leaves(x) if getattr(a, "shape", ())}
+    ways = ways_of(
+        mode, read, found.sites, branches, examples=examples, approximate=approximate
+    )
+    layouts = {name: layout(step) for name, step in found.steps.items()}
+    return Arrangement(branches, read, ways, layouts, tuple(found.sites))
+
+
+def _branches(voters: int | Sequence[int], number: int) -> tuple[int, ...]:
+    """Branches at each of the program's levels."""
+    given = (voters,) if not isinstance(voters, Sequence) else tuple(voters)
+    try:
+        given = tuple(operator.index(t) for t in given)
+    except TypeError as error:
+        raise TypeError(f"voters must be whole numbers, got {voters!r}") from error
+    if not given or min(given) < 1:
+        raise ValueError(f"voters must be positive, got {voters!r}")
+    if any(t > 1 for t in given[number:]):
+        raise ValueError(
+            f"voters {voters!r} has branches at level "
+            f"{max(i for i, t in enumerate(given, 1) if t > 1)}, but random weights "
+            f"are only {number} deep in this program"
+        )
+    return (*given, *[1] * number)[:number]
