@@ -25,7 +25,7 @@ from jeff.cli.systems import System
 from jeff.evaluate import Figure
 from jeff.io import (
     Details,
-    check_writable,
+    check_place,
     device,
     versions,
     write_atomically,
@@ -158,9 +158,8 @@ def bench(
 
 def _check_writable(folder: pathlib.Path, argument: str) -> None:
     """Fails early where `folder` cannot be written to or made; makes nothing."""
-    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     try:
-        check_writable(there)
+        check_place(folder)
     except OSError as error:
         reason = error.strerror or one_line(error)
         raise BadInput(

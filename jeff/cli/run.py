@@ -1,6 +1,5 @@
 """``jeff run``: everything is checked first, then systems run one after another."""
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -23,7 +22,7 @@ from jeff.io import (
     RESULT_FILE,
     RESULT_FORMAT,
     Details,
-    check_writable,
+    check_place,
     device,
     versions,
     write_run,
@@ -183,9 +182,9 @@ def _check_device() -> None:
 
 def _check_out(out: pathlib.Path, jobs: Sequence[Job]) -> None:
     try:
-        _prove_writable(out)
+        check_place(out)
         for job in jobs:
-            _prove_writable(out / job.system.name)
+            check_place(out / job.system.name)
         files = [out / job.system.name / f for job in jobs for f in _FILES]
         for file in (*files, out / page.PAGE_FILE):
             if file.is_dir():
@@ -195,17 +194,6 @@ def _check_out(out: pathlib.Path, jobs: Sequence[Job]) -> None:
         raise BadInput(f"argument --out: cannot write to {str(out)!r}: {reason}") from (
             error
         )
-
-
-def _prove_writable(folder: pathlib.Path) -> None:
-    """As `check_writable`, but leaves no folder behind: the run may fail."""
-    missing = [p for p in (folder, *folder.parents) if not p.exists()]
-    try:
-        check_writable(folder)
-    finally:
-        for made in missing:
-            with contextlib.suppress(OSError):  # never made, or in use by now
-                made.rmdir()
 
 
 def _execute(

@@ -22,7 +22,7 @@ from jeff.evaluate import NoProgress
 from jeff.io import (
     RESULT_FORMAT,
     Details,
-    check_writable,
+    check_place,
     device,
     versions,
     write_run,
@@ -221,15 +221,12 @@ def _check_out(out: pathlib.Path, name: str) -> None:
     for place in (out, out / name):
         if place.exists() and not place.is_dir():
             raise BadInput(f"argument --out: {str(place)!r} is a file, not a folder")
-    made = [p for p in (out, *out.parents) if not p.exists()]
     try:
-        check_writable(out)
+        check_place(out)
     except OSError as error:
         reason = error.strerror or one_line(error)
         text = f"argument --out: cannot write to {str(out)!r}: {reason}"
         raise BadInput(text) from error
-    for place in made:
-        place.rmdir()
 
 
 def _record(command, job, seconds, outcome) -> dict[str, Any]:

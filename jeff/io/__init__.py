@@ -1,6 +1,11 @@
 """Files: results and the report's data, written atomically and read with checks."""
 
-from jeff.io.atomic import check_writable, write_atomically, write_together
+from jeff.io.atomic import (
+    check_place,
+    check_writable,
+    write_atomically,
+    write_together,
+)
 from jeff.io.autoawq import write_autoawq
 from jeff.io.checkpoint import Checkpoint, Tensors, read_checkpoint
 from jeff.io.compressed_tensors import write_compressed_tensors
@@ -31,6 +36,7 @@ __all__ = [
     "QuantizedCheckpoint",
     "Tensors",
     "check_format",
+    "check_place",
     "check_writable",
     "device",
     "fill_params",

@@ -8,7 +8,13 @@ import secrets
 import tempfile
 from collections.abc import Iterable, Mapping
 
-__all__ = ["Content", "check_writable", "write_atomically", "write_together"]
+__all__ = [
+    "Content",
+    "check_place",
+    "check_writable",
+    "write_atomically",
+    "write_together",
+]
 
 Content = str | bytes | Iterable[bytes | memoryview]
 """What a file is to hold: text (written as UTF-8), bytes, or pieces of bytes that are
@@ -126,6 +132,29 @@ def check_writable(folder: str | os.PathLike[str]) -> pathlib.Path:
     with tempfile.TemporaryFile(dir=path):
         pass
     return path
+
+
+def check_place(folder: str | os.PathLike[str]) -> None:
+    """Proves that a folder can be written to, or made; makes and removes nothing.
+
+    So several processes may check one place at the same time.
+
+    Args:
+      folder: Where results will go.
+
+    Raises:
+      OSError: If the folder, or where there is none the nearest one above it, cannot be
+        written to.
+
+    Examples:
+      >>> import tempfile, pathlib
+      >>> place = pathlib.Path(tempfile.mkdtemp()) / "a" / "b"
+      >>> check_place(place)
+      >>> place.parent.exists()
+      False
+    """
+    path = pathlib.Path(folder)
+    check_writable(next(p for p in (path, *path.absolute().parents) if p.exists()))
 
 
 def _beside(file: pathlib.Path) -> pathlib.Path:
