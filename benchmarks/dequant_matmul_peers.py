@@ -15,7 +15,7 @@ import numpy as np
 from pallas_kernels import bits as layouts
 from pallas_kernels.dequant_matmul.bench import Peer
 from pallas_kernels.dequant_matmul.programs import Problem
-from pallas_kernels.dequant_matmul.timing import Program
+from pallas_kernels.timing import Program
 
 __all__ = ["PEERS"]
 

@@ -27,7 +27,7 @@ from jeff import io
 from jeff.evaluate import Measure
 from jeff.faults import bit_flip, bit_words, choose, on_weights
 from jeff.faults.method import METHODS
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 
 RECORDS = pathlib.Path(__file__).resolve().parent / "records"
 RATES = (1e-5, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.5)

@@ -28,7 +28,7 @@ from jeff.quantize import (
     matmul,
     quantize,
 )
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 
 RECORDS = pathlib.Path(__file__).resolve().parent / "records"
 WEIGHTS = {

@@ -38,7 +38,7 @@ from jeff.data import embedded
 from jeff.evaluate import student_t
 from jeff.models import pretrained
 from jeff.quantize import QuantConfig
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 
 try:
     from qwix._src.core import qarray

@@ -21,7 +21,7 @@ from jeff import io, sweep
 from jeff.sweep.engine.execute import Devices
 from jeff.sweep.planning import choose
 from jeff.sweep.planning.arguments import checked
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 
 RECORDS = pathlib.Path(__file__).resolve().parent / "records"
 UNIT = 16

@@ -10,25 +10,26 @@ come from the seed. Needs nothing beside jeff.
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
 import pathlib
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import safetensors.numpy
 import tyro
+from bnn_cases import networks, scores, training
 
-from jeff import base, dm_bnn, evaluate, io, prng, tree
+from jeff import dm_bnn, evaluate, io, prng, tree
 from jeff.models import digits_mlp
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NAME = "digits_bnn"
+NET = networks.Net(digits_mlp.init, digits_mlp.apply)
 NOTES = [
     "kl_weight: the largest of the grid whose cross-validated negative log-likelihood "
     "is within one standard error of the smallest; cross-validation saw training "
@@ -91,16 +92,19 @@ def main(settings: Settings) -> None:
     }
     stored = {name: jax.tree.map(rounded, net) for name, net in fitted.items()}
     predict = {
-        "mean": lambda x: mean_logits(stored["bayesian"], x),
+        "mean": lambda x: networks.mean_logits(NET, stored["bayesian"], x),
         "bayesian": lambda x: voters(settings, stored["bayesian"], x),
         "full_kl": lambda x: voters(settings, stored["full_kl"], x),
-        "deterministic": lambda x: mean_logits(stored["deterministic"], x),
+        "deterministic": lambda x: networks.mean_logits(
+            NET, stored["deterministic"], x
+        ),
     }
     for name, run in predict.items():
-        measures += scores(name, dm_bnn.predictive(run(test.images)), test.labels)
+        probs = dm_bnn.predictive(run(test.images)).probs
+        measures += scores.score_measures(name, probs, test.labels)
     measures += detection(settings, predict, test)
     divergence = dm_bnn.kl(stored["bayesian"], prior_std=settings.prior_std)
-    measures.append(evaluate.Measure("kl.bayesian", divergence, "nats"))
+    measures.append(evaluate.Measure("kl.bayesian", float(divergence), "nats"))
     content = safetensors.numpy.save(arrays_of(stored))
     io.write_atomically(settings.out / f"{NAME}.safetensors", content)
     write_checksum(settings.out / f"{NAME}.safetensors")
@@ -124,114 +128,32 @@ def choose_weight(
     settings: Settings, train: digits_mlp.Part
 ) -> tuple[list[evaluate.Measure], float]:
     """Scores of every weight by cross-validation, and the chosen weight."""
-    fold = np.arange(len(train.labels)) % settings.folds
-    measures, found = [], {}
-    for kl_weight in settings.kl_weights:
-        probs = np.zeros((len(fold), digits_mlp.SIZES[-1]), np.float32)
-        for k in range(settings.folds):
-            seen = digits_mlp.Part(*(a[fold != k] for a in train))
-            net = fit(settings, seen, kl_weight)
-            logits = voters(settings, net, train.images[fold == k])
-            probs[fold == k] = dm_bnn.predictive(logits).probs
-        each = -np.log(probs[np.arange(len(fold)), train.labels])
-        found[kl_weight] = each.mean(), each.std(ddof=1) / len(each) ** 0.5
-        ece = evaluate.ece(jnp.asarray(probs), jnp.asarray(train.labels))
-        measures += [
-            measure(f"validation_nll.{kl_weight:g}", evaluate.student_t(each), "nats"),
-            evaluate.Measure(f"validation_ece.{kl_weight:g}", ece, "fraction"),
-        ]
-        print(f"weight {kl_weight:g}: ECE {float(ece):.4f}", flush=True)
-    best, error = min(found.values())
-    chosen = max(weight for weight, (nll, _) in found.items() if nll <= best + error)
-    return [*measures, evaluate.Measure("kl_weight", chosen)], chosen
+    folds = np.arange(len(train.labels)) % settings.folds
+    unseen = folds == np.arange(settings.folds)[:, None]
+
+    def predict(weight, seen, images):
+        net = fit(settings, seen, weight)
+        return dm_bnn.predictive(voters(settings, net, images)).probs
+
+    return training.choose_weight(settings.kl_weights, train, unseen, predict)
 
 
-def fit(settings: Settings, data: digits_mlp.Part, kl_weight: float | None):
+def fit(settings: Settings, data: training.Data, kl_weight: float | None) -> Any:
     """The trained posterior; the deterministic twin for a weight of ``None``."""
-    trained, history = _fit(settings, kl_weight is None, data, kl_weight or 0.0)
-    print(f"{kl_weight}: log-likelihood {float(history.log_likelihood[-1]):.4f}")
-    return trained
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _fit(settings: Settings, is_twin: bool, data: digits_mlp.Part, kl_weight):
-    """The weight is traced, so that all weights and folds are one program."""
-    key = jax.random.key(settings.seed)
-    start = digits_mlp.init(prng.named_key(key, "init"))
-    if not is_twin:
-        start = dm_bnn.posterior(start, settings.start_std, where=is_kernel)
-    return dm_bnn.fit(
-        digits_mlp.apply,
-        start,
-        data,
-        prng.named_key(key, "fit"),
-        dm_bnn.FitSettings(
-            epochs=settings.epochs,
-            batch=settings.batch,
-            kl_weight=lambda step: kl_weight,
-        ),
-        optimizer=optax.adam(settings.rate),
+    how = training.Training(
+        epochs=settings.epochs,
+        batch=settings.batch,
+        rate=settings.rate,
+        start_std=settings.start_std,
         prior_std=settings.prior_std,
     )
+    return training.fit(NET, how, data, jax.random.key(settings.seed), kl_weight)
 
 
-def is_kernel(name: str, leaf: jax.Array) -> bool:
-    """Kernels are random, biases are not."""
-    del leaf
-    return name.endswith("kernel")
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def voters(settings: Settings, posterior, x) -> jax.Array:
+def voters(settings: Settings, posterior: Any, x: jax.Array) -> jax.Array:
     """Logits of all voters, ``[voters, examples, 10]``."""
     key = prng.named_key(jax.random.key(settings.seed), "predict")
-    return dm_bnn.predict(
-        digits_mlp.apply, posterior, x, key, voters=settings.voters, mode="lrt"
-    )
-
-
-@jax.jit
-def mean_logits(params, x) -> jax.Array:
-    """Logits of the decoded params, as of one voter."""
-    return digits_mlp.apply(base.decoded(params), x)[None]
-
-
-def scores(
-    name: str, found: dm_bnn.Predictive, labels: np.ndarray
-) -> list[evaluate.Measure]:
-    """Accuracy and calibration on the test digits."""
-    labels = jnp.asarray(labels)
-    right = np.asarray(found.probs.argmax(-1) == labels)
-    own = np.asarray(found.probs)[np.arange(len(right)), labels]
-    accuracy = evaluate.wilson(int(right.sum()), right.size)
-    single = {
-        "ece": evaluate.ece(found.probs, labels),
-        "ece_equal_mass": evaluate.ece(found.probs, labels, mass="equal"),
-        "brier": evaluate.brier(found.probs, labels),
-    }
-    print(f"{name}: accuracy {accuracy.value:.4f}, ECE {float(single['ece']):.4f}")
-    draws = np.asarray(calibrated_ece(found.probs))
-    ends = np.quantile(draws, [0.025, 0.975])
-    by_chance = evaluate.Interval(draws.mean(), *ends, len(draws))
-    return [
-        measure(f"ece_if_calibrated.{name}", by_chance, "fraction"),
-        measure(f"accuracy.{name}", accuracy, "fraction"),
-        measure(f"nll.{name}", evaluate.student_t(-np.log(own)), "nats"),
-        *(
-            evaluate.Measure(f"{k}.{name}", v, "" if k == "brier" else "fraction")
-            for k, v in single.items()
-        ),
-    ]
-
-
-@jax.jit
-def calibrated_ece(probs: jax.Array) -> jax.Array:
-    """The error that these probabilities would show if they were right, 1,000 times."""
-
-    def one(key):
-        return evaluate.ece(probs, jax.random.categorical(key, jnp.log(probs)))
-
-    return jax.lax.map(one, jax.random.split(jax.random.key(0), 1000), batch_size=50)
+    return networks.voters(NET, posterior, x, key, settings.voters)
 
 
 def detection(
@@ -244,27 +166,19 @@ def detection(
         "rotated": turned,
         "uniform": jax.random.uniform(key, test.images.shape),
     }
-    positive = jnp.arange(2 * len(test.labels)) >= len(test.labels)
+    positive = np.arange(2 * len(test.labels)) >= len(test.labels)
     measures = []
     for kind, other in others.items():
         x = jnp.concatenate([test.images, other])
         of_voters = dm_bnn.predictive(predict["bayesian"](x))
         of_twin = dm_bnn.predictive(predict["deterministic"](x))
-        for name, uncertainty in (
-            ("mutual_information", of_voters.mutual_information),
-            ("entropy", of_voters.entropy),
-            ("deterministic", of_twin.entropy),
-        ):
-            area = evaluate.delong(uncertainty, positive)
-            print(f"{kind}, {name}: AUROC {area.value:.4f}")
-            measures.append(measure(f"auroc.{kind}.{name}", area, "fraction"))
+        uncertainties = {
+            "mutual_information": of_voters.mutual_information,
+            "entropy": of_voters.entropy,
+            "deterministic": of_twin.entropy,
+        }
+        measures += scores.detection_measures(kind, uncertainties, positive)
     return measures
-
-
-def measure(name: str, found: evaluate.Interval, unit: str) -> evaluate.Measure:
-    """A measure with its 95 % interval."""
-    ends = {"low": found.low, "high": found.high, "trials": found.trials}
-    return evaluate.Measure(name, found.value, unit, **ends)
 
 
 def arrays_of(stored: dict) -> dict[str, np.ndarray]:

@@ -5,17 +5,19 @@ from typing import Any
 
 from jeff.cli.quantity import estimate, quantity
 
-__all__ = ["bnn_benchmark"]
+__all__ = ["bnn_benchmark", "bnn_summary"]
 
 Measures = dict[str, dict[str, Any]]
 _CASE = re.compile(r"(?P<name>\w+?)_b(?P<rows>\d+)_t(?P<voters>\d+)")
 _CONTENDERS = {
     "naive": "naive",
+    "naive16": "naive, 16 bits",
     "hybrid": "hybrid",
     "tree": "tree",
     "tree_shared": "tree, shared",
     "flipout": "flipout",
     "lrt": "LRT",
+    "lrt16": "LRT, 16 bits",
     "bayesian_torch": "bayesian-torch",
     "bayesian_torch_flipout": "its flipout",
     "blitz": "blitz",
@@ -23,12 +25,15 @@ _CONTENDERS = {
 }
 _RATIOS = {
     "bayesian_torch.naive": "bayesian-torch / naive",
+    "bayesian_torch.naive16": "bayesian-torch / naive, 16 bits",
     "bayesian_torch.tree": "bayesian-torch / tree",
     "bayesian_torch.lrt": "bayesian-torch / LRT",
+    "bayesian_torch.lrt16": "bayesian-torch / LRT, 16 bits",
     "bayesian_torch_flipout.flipout": "its flipout / flipout",
     "blitz.naive": "blitz / naive",
     "blitz.lrt": "blitz / LRT",
     "torch_lrt.lrt": "LRT in torch / LRT",
+    "torch_lrt.lrt16": "LRT in torch / LRT, 16 bits",
 }
 _GENERATORS = {
     "normal32": "`jax.random.normal`, float32",
@@ -68,10 +73,27 @@ def bnn_benchmark(record: dict[str, Any]) -> str:
     ]
     lines = [line for part in parts if part for line in (*part, "")]
     lines += [f"- {note}".replace("|", "\\|") for note in record["notes"]]
+    return "\n".join([*lines, "", _made(record)])
+
+
+def bnn_summary(record: dict[str, Any]) -> str:
+    """What the project set itself as goals.
+
+    Args:
+      record: As `bnn_benchmark`.
+
+    Returns:
+      Markdown.
+    """
+    found = {m["name"]: m for m in record["measures"]}
+    return "\n".join([*_goals(found), "", _made(record)])
+
+
+def _made(record: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
     preset = "" if record["preset"] == "default" else f" --preset {record['preset']}"
     made = f"Made by `python benchmarks/bnn.py{preset}` on {record['device']}"
-    return "\n".join([*lines, "", f"{made} ({versions})."])
+    return f"{made} ({versions})."
 
 
 def _goals(found: Measures) -> list[str]:
@@ -79,6 +101,7 @@ def _goals(found: Measures) -> list[str]:
     rows = [
         ("LRT, 1 row, 100 voters", "at most 2 ms", "seconds.lrt_b1_t100"),
         ("time of bayesian-torch over it", "at least 250", ratio),
+        ("the same, LRT with numbers of 16 bits", "", ratio.replace("lrt", "lrt16")),
     ]
     for price in ("products", "draws", "datapath"):
         what = f"cost of a planned tree's effective voter, digits, {price}"

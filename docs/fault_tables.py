@@ -4,7 +4,7 @@ from typing import Any
 
 from jeff.cli.quantity import estimate, quantity
 
-__all__ = ["fault_benchmark", "fault_sampler"]
+__all__ = ["fault_benchmark", "fault_sampler", "fault_summary"]
 
 Measures = dict[str, dict[str, Any]]
 _SAME = "the same"
@@ -62,9 +62,25 @@ def fault_benchmark(record: dict[str, Any]) -> str:
     parts += [_accuracy(found), _costs(found)]
     lines = [line for part in parts if part for line in (*part, "")]
     lines += [f"- {note}".replace("|", "\\|") for note in record["notes"]]
-    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
-    made = f"Made by `python benchmarks/faults.py` on {record['device']} ({versions})."
-    return "\n".join([*lines, "", made])
+    return "\n".join([*lines, "", _made("faults", record)])
+
+
+def fault_summary(record: dict[str, Any]) -> str:
+    """The ratios that the project set itself goals for.
+
+    Args:
+      record: As `fault_benchmark`.
+
+    Returns:
+      Markdown.
+    """
+    goals = {name for name, (_, _, goal) in _RATIOS.items() if goal}
+    found = {
+        m["name"]: m
+        for m in record["measures"]
+        if m["name"].removeprefix("ratio.").removesuffix("_one_core") in goals
+    }
+    return "\n".join([*_ratios(found), "", _made("faults", record)])
 
 
 def fault_sampler(record: dict[str, Any]) -> str:
@@ -106,9 +122,7 @@ def fault_sampler(record: dict[str, Any]) -> str:
                 cells.append(_cell(found.get(f"ratio.{other}.{own}")))
         lines.append(_row(cells))
     lines += ["", *(f"- {note}".replace("|", "\\|") for note in record["notes"])]
-    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
-    made = "Made by `python benchmarks/fault_sampler.py` on"
-    return "\n".join([*lines, "", f"{made} {record['device']} ({versions})."])
+    return "\n".join([*lines, "", _made("fault_sampler", record)])
 
 
 def _ratios(found: Measures) -> list[str]:
@@ -213,6 +227,12 @@ def _costs(found: Measures) -> list[str]:
         ]
         lines.append(_row(cells))
     return lines if len(lines) > 2 else []
+
+
+def _made(script: str, record: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
+    device = record["device"]
+    return f"Made by `python benchmarks/{script}.py` on {device} ({versions})."
 
 
 def _rate(m: dict[str, Any] | None) -> str:

@@ -20,6 +20,9 @@ from jeff.io import read_result
 ROOT = pathlib.Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "records"
 BNN = runpy.run_path(str(pathlib.Path(__file__).with_name("bnn_tables.py")))
+BNN_FASHION = runpy.run_path(
+    str(pathlib.Path(__file__).with_name("bnn_fashion_tables.py"))
+)
 EFFECT = runpy.run_path(str(pathlib.Path(__file__).with_name("effect_tables.py")))
 FAULTS = runpy.run_path(str(pathlib.Path(__file__).with_name("fault_tables.py")))
 MARKED = re.compile(
@@ -269,7 +272,7 @@ def filled(text: str) -> str:
         elif record is None:
             content = "No record yet."
         elif match["kind"] == "summary":
-            content = EFFECT["effect_summary"](record)
+            content = _SUMMARIES[record["system"]](record)
         else:
             content = _TABLES.get(record["system"], table)(record)
         return f"{match['open']}\n{content}\n\n{match['close']}"
@@ -279,6 +282,7 @@ def filled(text: str) -> str:
 
 _TABLES = {
     "bnn": BNN["bnn_benchmark"],
+    "bnn_fashion": BNN_FASHION["bnn_fashion"],
     "decode": decoding,
     "dequant_matmul": products,
     "fault_sampler": FAULTS["fault_sampler"],
@@ -286,6 +290,12 @@ _TABLES = {
     "integer_dot": integers,
     "mbq_effect": EFFECT["effect"],
     "qwix_awq": beside_qwix,
+}
+
+_SUMMARIES = {
+    "bnn": BNN["bnn_summary"],
+    "faults": FAULTS["fault_summary"],
+    "mbq_effect": EFFECT["effect_summary"],
 }
 
 

@@ -1,10 +1,8 @@
-"""Which implementation of an operation runs, and where the GPU kernels can."""
+"""Which implementation of an operation runs."""
 
 from collections.abc import Callable, Sequence
 
-import jax
-
-__all__ = ["IMPLEMENTATIONS", "chosen", "is_hopper"]
+__all__ = ["IMPLEMENTATIONS", "chosen"]
 
 IMPLEMENTATIONS = ("reference", "xla", "mosaic_gpu", "interpret")
 """Names that `implementation` takes: the operation as one would write it down; what
@@ -47,10 +45,3 @@ def chosen(
     if len(errors) == 1:
         raise errors[0]
     raise ExceptionGroup("no implementation can do this product", errors)
-
-
-def is_hopper() -> bool:
-    """Whether programs run on a GPU of compute capability 9.0."""
-    if jax.default_backend() != "gpu":
-        return False
-    return str(getattr(jax.devices()[0], "compute_capability", None)) == "9.0"

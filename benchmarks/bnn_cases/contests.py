@@ -13,7 +13,7 @@ from bnn_cases import subject
 from bnn_cases.peak import peak_growth
 from bnn_cases.peers import Peers
 from jeff import dm_bnn
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 
 __all__ = [
     "Built",
@@ -27,8 +27,10 @@ __all__ = [
     "trees",
 ]
 
-MODES = ("naive", "hybrid", "tree", "tree_shared", "lrt", "flipout")
-"""jeff's contenders."""
+MODES = (
+    "naive", "naive16", "hybrid", "tree", "tree_shared", "lrt", "lrt16", "flipout"
+)  # fmt: skip
+"""jeff's contenders; those named 16 draw numbers of 16 random bits."""
 PEERS = ("bayesian_torch", "bayesian_torch_flipout", "blitz", "torch_lrt")
 """The others."""
 _ROWS_TOGETHER = 256  # of LRT: voters times rows, so that they stay in the cache
@@ -158,11 +160,13 @@ def build(mode: str, x: np.ndarray, posterior: Any, voters: Any, **options) -> B
 
 def contender(mode: str, cell: Cell, x: np.ndarray, posterior: Any) -> Built:
     """A contender of jeff, compiled."""
+    draw = dm_bnn.normal16 if mode.endswith("16") else None
+    mode = mode.removesuffix("16")
     if mode in ("tree", "tree_shared"):
         shared = mode == "tree_shared"
         return build("best", x, posterior, trees(cell.voters), shared=shared)
     chunk = {"lrt": max(1, _ROWS_TOGETHER // cell.rows), "flipout": 1}.get(mode)
-    return build(mode, x, posterior, cell.voters, chunk=chunk)
+    return build(mode, x, posterior, cell.voters, chunk=chunk, draw=draw)
 
 
 def program(run: Callable[[], Any], seconds: float) -> timing.Program:

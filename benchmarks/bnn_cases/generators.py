@@ -11,7 +11,7 @@ import numpy as np
 from bnn_cases import contests, subject
 from hwsim import rng
 from jeff import dm_bnn
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 
 __all__ = ["GENERATORS", "Speeds", "measure"]
 

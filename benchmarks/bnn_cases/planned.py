@@ -17,9 +17,18 @@ from hwsim.bnn_datapath import Machine
 from hwsim.rng import lane_cost
 from jeff import dm_bnn
 from jeff.models import digits_mlp
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 
-__all__ = ["PRICES", "Found", "Settings", "Tree", "digits", "measure", "random"]
+__all__ = [
+    "PRICES",
+    "Found",
+    "Network",
+    "Settings",
+    "Tree",
+    "digits",
+    "measure",
+    "random",
+]
 
 
 class Settings(NamedTuple):
@@ -47,11 +56,17 @@ class Network(NamedTuple):
       apply: ``apply(params, x)``.
       posterior: Its params.
       x: Inputs, ``[examples, ...]``.
+      pilot: Inputs of the pilot, which the plan comes from; ``None``: `x`.
+      mode: How voters are drawn where variances are found. ``"naive"`` draws weights,
+        the same for all inputs; ``"lrt"`` outputs, by themselves for every input: the
+        same variances, and their averages over inputs are surer.
     """
 
     apply: Callable[..., Any]
     posterior: Any
     x: np.ndarray
+    pilot: np.ndarray | None = None
+    mode: str = "naive"
 
 
 class Tree(NamedTuple):
@@ -136,19 +151,22 @@ def random(settings: Settings) -> Network:
     )
 
 
-def measure(network: Network, settings: Settings, timed: contests.Settings) -> Found:
+def measure(
+    network: Network, settings: Settings, timed: contests.Settings | None = None
+) -> Found:
     """Plans a tree for every list of prices and holds it against independent voters.
 
     Args:
       network: Whose voters.
       settings: What is planned.
-      timed: How calls are timed.
+      timed: How calls are timed; ``None``: they are not.
 
     Returns:
       What was found.
     """
     key, levels = jax.random.key(settings.seed), len(settings.pilot)
-    pilot = _voters(network, settings.pilot)(key)
+    x = network.x if network.pilot is None else network.pilot
+    pilot = _voters(network._replace(x=x), settings.pilot)(key)
     components = dm_bnn.components(np.asarray(pilot), settings.pilot)
     alone = (settings.voters,) + (1,) * (levels - 1)
     planned = {}
@@ -172,13 +190,14 @@ def measure(network: Network, settings: Settings, timed: contests.Settings) -> F
     if settings.repetitions and other:
         both = [alone, *other]
         spreads = {tree: _means(network, tree, settings) for tree in both}
-        seconds = _seconds(network, both, timed)
+        seconds = {} if timed is None else _seconds(network, both, timed)
     trees = {}
     for name, (ratio, cost, tree, mode) in planned.items():
         found = own = None
         if settings.repetitions and tree != alone:
             found = _ratio(spreads[tree], spreads[alone], cost, settings.seed)
-            own = seconds[tree] / seconds[alone] * found[0] / cost
+            if seconds:
+                own = seconds[tree] / seconds[alone] * found[0] / cost
         trees[name] = Tree(tree, mode, ratio, found, own)
     return Found(components, trees)
 
@@ -193,14 +212,15 @@ def _price(network: Network, voters, prices: dm_bnn.Prices, mode: str) -> float:
 def _voters(network: Network, voters) -> Callable[[jax.Array], jax.Array]:
     """Softmax of a tree's voters for all inputs: each input's own are as for it alone.
 
-    The standard way draws the same voters as any other and is the fastest for a batch.
+    The standard way draws the same voters as the other exact ones and is the fastest of
+    them for a batch.
     """
 
     @jax.jit
     def run(key):
         outputs = dm_bnn.predict(
             network.apply, network.posterior, network.x, key, voters=voters,
-            mode="naive",
+            mode=network.mode,
         )  # fmt: skip
         return jax.nn.softmax(outputs)
 

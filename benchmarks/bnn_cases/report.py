@@ -6,15 +6,18 @@ import numpy as np
 
 from bnn_cases import contests, generators, planned, subject
 from jeff.evaluate import Measure
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 
 __all__ = ["BESIDE", "contest_measures", "draw_measures", "notes", "tree_measures"]
 
 BESIDE = {
-    "bayesian_torch": ("lrt", "naive", "hybrid", "tree", "tree_shared"),
+    "bayesian_torch": (
+        *("lrt", "lrt16", "naive", "naive16"),
+        *("hybrid", "tree", "tree_shared"),
+    ),
     "bayesian_torch_flipout": ("flipout", "lrt"),
     "blitz": ("lrt", "naive"),
-    "torch_lrt": ("lrt",),
+    "torch_lrt": ("lrt", "lrt16"),
 }
 """By peer, with which of jeff's modes it is compared."""
 
@@ -130,7 +133,8 @@ def notes(
         "its 95 % interval by ranks (of fewer than 6 rounds: their range). "
         "bayesian_torch draws every weight, as naive does; its ratio to lrt is of "
         "another algorithm with the same distribution for each input. torch_lrt is "
-        "that algorithm written by hand in torch.",
+        "that algorithm written by hand in torch. Names that end in 16: the same with "
+        "numbers of 16 random bits (dm_bnn.normal16).",
         f"tree, tree_shared: voters of {branches} branches, of which those that share "
         "ancestors are alike: fewer effective voters, see planned_cost.",
         "What draws all weights takes ten times as long at 1,000 voters as at 100: of "

@@ -21,7 +21,7 @@ from faults_cases import injections, subjects, units
 from faults_cases.peers import Peers
 from jeff import base, faults, sweep
 from jeff.evaluate import Measure
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 
 __all__ = ["Settings", "campaigns", "measures", "to_margin"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from peer_process import PeerProcess
 
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 
 __all__ = ["Peers"]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from faults_cases.speed import FLIP_RATE, MIBB_RATE, Speeds
 from jeff.evaluate import Measure
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 
 __all__ = ["RATIOS", "notes", "speed_measures"]
 

@@ -18,7 +18,7 @@ import jeff
 from faults_cases import subjects, units
 from faults_cases.peers import Peers
 from jeff import base, faults, sweep
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 
 __all__ = ["FLIP_RATE", "MIBB_RATE", "Settings", "Speeds", "measure"]
 

@@ -12,7 +12,7 @@ from jeff.sweep.engine.execute import Devices
 from jeff.sweep.planning import choose, memory
 from jeff.sweep.planning.arguments import checked
 from jeff.sweep.planning.unit import compiled
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 
 __all__ = ["Built", "Case", "Made", "build", "make", "one_weight_flip"]
 

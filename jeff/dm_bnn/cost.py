@@ -26,7 +26,7 @@ class Prices:
       ValueError: If a price is negative or not finite, or all are 0.
 
     Examples:
-      >>> Prices(draw=20.0).of(voters := Count(multiplications=5, random_draws=2))
+      >>> Prices(draw=20.0).of(Count(multiplications=5, random_draws=2))
       45.0
     """
 

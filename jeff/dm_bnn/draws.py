@@ -34,10 +34,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import random as blocks
 from scipy import special
 
 from jeff.dm_bnn import keys
+from pallas_kernels import threefry
 
 __all__ = ["normal8", "normal16", "values"]
 
@@ -121,8 +121,7 @@ def _drawn(key: jax.Array, count: int, bits: int) -> jax.Array:
     if count < 0:
         raise ValueError(f"count must be at least 0, got {count}")
     table, half = values(bits), -(-count * bits // 64)  # a block has two words
-    counters = np.concatenate([np.zeros(half), np.arange(half)]).astype(np.uint32)
-    words = blocks.threefry_2x32(jax.random.key_data(keys.typed(key)), counters)
+    words = jnp.concatenate(threefry.blocks(keys.typed(key), half))
     codes = jax.lax.bitcast_convert_type(words, _CODES[bits]).reshape(-1)[:count]
     places = codes.astype(jnp.int32)
     return jnp.asarray(table).at[places].get(mode="promise_in_bounds")

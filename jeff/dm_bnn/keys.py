@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jeff import prng, tree
+from pallas_kernels import threefry
 
 __all__ = ["leaf_key", "typed", "voter_key"]
 
@@ -83,7 +84,10 @@ def voter_key(
       shared: Whether all branches of a level use the same noise.
 
     Returns:
-      The key; column n of the noise has ``fold_in`` of it with n.
+      The key; column n of the noise has ``fold_in`` of it with n. A kernel of several
+      axes is the matrix ``[K, N]`` of its site: n counts through the axes that the
+      product keeps, the last fastest, and a column's K numbers through those that it
+      contracts.
 
     Examples:
       >>> key = jax.random.key(0)
@@ -94,5 +98,5 @@ def voter_key(
     path = indices[:level]
     for index in path[-1:] if shared else path:
         if index is not None:
-            key = jax.random.fold_in(key, index)
+            key = threefry.fold_in(key, index)
     return key

@@ -21,18 +21,22 @@ class Leaf(NamedTuple):
 
     Attributes:
       level: Its level in the tree, from 1: the lowest of its uses.
-      direct: Whether it is used at sites alone, all of it in the order in which it is
-        stored, so that a rule can take care of every use.
-      contract: Its contracted axes at its first site, ``()`` if it has none.
+      direct: Whether it is used at sites alone, all of it and in one order at all of
+        them, so that a rule can take care of every use.
+      contract: Its contracted axes at its first site, in the order in which they are
+        contracted; ``()`` if it has none.
+      kept: Its other axes beside the stack, in the order of its first site if it is a
+        matrix, else as they are stored.
       stack: Its axes along which loops step, at its first site if it has one.
       reason: Why it is not direct, ``""`` if it is.
-      matrix: Whether it is direct, and an entry of its stack is a matrix with one
-        contracted axis.
+      matrix: Whether it is direct and contracted, so that an entry of its stack is a
+        matrix ``[K, N]`` of the axes in `contract` and those in `kept`.
     """
 
     level: int
     direct: bool
     contract: tuple[int, ...]
+    kept: tuple[int, ...]
     stack: tuple[int, ...]
     reason: str
     matrix: bool
@@ -91,13 +95,16 @@ def levels(found: Found, random: Mapping[str, tuple[int, ...]]) -> Levels:
         first = next((p for s in own for p in s.parts if p.leaf == name), None)
         contract = first.contract_axes if first else ()
         stack = first.stack_axes if first else stacks.get(name, ())
+        matrix = not reason and bool(contract)
+        stored = [a for a in range(len(shape)) if a not in (*stack, *contract)]
         leaves[name] = Leaf(
             level=lowest.get(name, 1),
             direct=not reason,
             contract=contract,
+            kept=_kept(own[0], shape, found) if matrix else tuple(stored),
             stack=stack,
             reason=reason,
-            matrix=not reason and len(contract) == 1 and len(shape) - len(stack) == 2,
+            matrix=matrix,
         )
     number = max([leaf.level for leaf in leaves.values()], default=0)
     return Levels(leaves, depth, number)
@@ -172,12 +179,31 @@ def _reason(own: list[Site], name: str, shape: Sequence[int], found: Found) -> s
             return "used in parts or in another order"
         if site.kind != "dot":
             return f"used in a {site.kind}"
-        if site.parts[0][1:] != own[0].parts[0][1:]:
+        part, first = site.parts[0], own[0].parts[0]
+        if {*part.contract_axes} != {*first.contract_axes}:
             return "contracted along other axes at another use"
-        stack = len(site.parts[0].stack_axes)
-        if len(site.shape) != 2 or len(shape) - stack < 2:
+        if part.stack_axes != first.stack_axes:
+            return "a stack of other axes at another use"
+        if len(site.shape) != 2:
             return "a stack at its site"
+        if len(shape) - len(part.stack_axes) < 2:
+            return "a vector at its site"
+        kept = _kept(site, shape, found), _kept(own[0], shape, found)
+        if part.contract_axes != first.contract_axes or kept[0] != kept[1]:
+            return "in another order at another use"
     return ""
+
+
+def _kept(site: Site, shape: Sequence[int], found: Found) -> tuple[int, ...]:
+    """Axes of a leaf that a product keeps, in its order; those of size 1 last."""
+    _, view = found.by_path[site.path]
+    origin, part = found.steps[site.name].weight_value.origin, site.parts[0]
+    assert origin is not None
+    free = view.w_permutation[len(view.contract) :]
+    atoms = [a for i in free for a in origin.axes[i] if a.size > 1]
+    inside = tuple(a.axis for a in atoms if a.axis is not None)
+    known = {*inside, *part.contract_axes, *part.stack_axes}
+    return (*inside, *(a for a in range(len(shape)) if a not in known))
 
 
 def _is_whole(site: Site, value: graph.Value, shape: Sequence[int]) -> bool:

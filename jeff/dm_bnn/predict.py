@@ -60,8 +60,9 @@ def predict(
       approximate: Allow ``"lrt"`` and ``"flipout"`` where weights are used at several
         positions with noise for each, which keeps the variance of every entry and
         loses what positions have in common.
-      draw: ``draw(key, count) -> float32[count]``, numbers of mean 0 and variance 1;
-        ``None`` for `jax.random.normal`.
+      draw: ``draw(key, count) -> float32[count]``, numbers of mean 0 and variance 1, a
+        pure function that may be mapped, such as `jeff.dm_bnn.normal16` or one of a
+        circuit, ``hwsim.rng.clt.normal()``; ``None`` for `jax.random.normal`.
       tile: Draws held at a time.
 
     Returns:
@@ -123,7 +124,7 @@ def _one(apply, posterior, x, key, plan: Arrangement, drawing, indices) -> Any:
 
     params = tree.map_with_path(fixed, posterior)
     rule = voter_rule(
-        key, indices, plan.levels.leaves, plan.ways.sites, plan.layouts, drawing
+        key, indices, plan.levels.leaves, plan.ways.sites, plan.views, drawing
     )
     outs = rewrite(apply, rule)(params, x)
     return jax.tree.map(lambda a: jnp.asarray(base.decoded(a)), outs)

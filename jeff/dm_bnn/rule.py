@@ -10,9 +10,12 @@ import jax.numpy as jnp
 
 from jeff import base
 from jeff.dm_bnn import keys
-from jeff.dm_bnn.flipout import Layout, flipout
+from jeff.dm_bnn.flipout import flipout, layout
 from jeff.dm_bnn.levels import Leaf
 from jeff.dm_bnn.mean_field import MeanField
+from jeff.dm_bnn.wide import added, in_operands_dtype, widened
+from jeff.program.presentation import Presentation
+from pallas_kernels import threefry
 from pallas_kernels.draw_matmul import draw_matmul
 
 __all__ = ["Drawing", "Undrawn", "draw_leaf", "voter_rule"]
@@ -62,7 +65,7 @@ def voter_rule(
     indices: Sequence[Any],
     leaves: Mapping[str, Leaf],
     ways: Mapping[str, str],
-    layouts: Mapping[str, Layout],
+    views: Mapping[str, Presentation],
     drawing: Drawing,
 ) -> base.Rule:
     """The rule of one voter; maps over `indices` make the tree.
@@ -72,7 +75,7 @@ def voter_rule(
       indices: Branch taken at each level, traced under the maps.
       leaves: The random leaves.
       ways: By site.
-      layouts: By site, for flipout.
+      views: By site.
       drawing: How noise is drawn.
 
     Returns:
@@ -88,10 +91,12 @@ def voter_rule(
         level = leaves[site.leaf].level
         of_leaf = keys.leaf_key(key, site.leaf, *site.index)
         of_voter = keys.voter_key(of_leaf, indices, level, shared=drawing.shared)
-        if way == "lrt":
-            return local(op, x, w, of_voter, drawing.draw)
-        if way == "flipout":
-            return flipout(op, x, w, of_voter, drawing.draw, layouts[site.name])
+        if way in ("lrt", "flipout"):
+            view = views[site.name]
+            linear = in_operands_dtype(op, view)
+            if way == "lrt":
+                return local(linear, x, w, of_voter, drawing.draw)
+            return flipout(linear, x, w, of_voter, drawing.draw, layout(view))
         # An output that is wider than the input keeps its digits.
         wide = x.astype(max(x.dtype, site.dtype, key=lambda dtype: dtype.itemsize))
         y = draw_matmul(
@@ -107,26 +112,27 @@ def local(op, x, w: MeanField, key: jax.Array, draw: Any) -> jax.Array:
     """Local reparameterisation: every output is drawn from its own Gaussian.
 
     Args:
-      op: The operation, linear in the weight.
+      op: The operation, linear in the weight, with a result as wide as its operands.
       x: Its input.
       w: The weight.
       key: Of this voter.
       draw: ``draw(key, count)``.
 
     Returns:
-      ``op(x, mean) + sqrt(op(x^2, std^2)) * noise``.
+      ``op(x, mean) + sqrt(op(x^2, std^2)) * noise``, of the dtype of the first term;
+      the second is made in float32 where operands have 16 bits.
 
     References:
       Kingma, Salimans and Welling, "Variational dropout and the local
       reparameterization trick", NeurIPS 2015, eq. 6.
     """
     center = op(x, w.mean)
-    variance = op(jnp.square(x), jnp.square(w.std))
-    noise = draw(key, center.size).reshape(center.shape).astype(center.dtype)
+    variance = op(jnp.square(widened(x)), jnp.square(widened(w.std)))
+    noise = draw(key, center.size).reshape(center.shape).astype(variance.dtype)
     # The derivative of a square root at 0 is infinite; no variance, no noise.
     certain = variance == 0
     spread = jnp.sqrt(jnp.where(certain, 1, variance))
-    return center + jnp.where(certain, 0, spread * noise)
+    return added(center, jnp.where(certain, 0, spread * noise))
 
 
 def draw_leaf(
@@ -152,7 +158,7 @@ def draw_leaf(
     """
     entry_axes = tuple(a for a in range(w.ndim) if a not in leaf.stack)
     contract = leaf.contract or entry_axes[-1:]
-    rows = tuple(a for a in entry_axes if a not in contract)
+    rows = tuple(a for a in leaf.kept if a not in contract)
     order = (*leaf.stack, *rows, *contract)
     sizes = [w.shape[a] for a in order]
     width = math.prod(w.shape[a] for a in contract)
@@ -163,7 +169,7 @@ def draw_leaf(
         of_voter = keys.voter_key(of_leaf, indices, leaf.level, shared=drawing.shared)
 
         def row(number):
-            return drawing.draw(jax.random.fold_in(of_voter, number), width)
+            return drawing.draw(threefry.fold_in(of_voter, number), width)
 
         return jax.vmap(row)(jnp.arange(count))
 

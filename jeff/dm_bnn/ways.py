@@ -19,12 +19,10 @@ class Ways(NamedTuple):
       sites: By site, ``"scale_location"``, ``"dm"``, ``"lrt"``, ``"flipout"`` or
         ``"mean"``.
       whole: By leaf that is drawn whole before the program runs, why.
-      notes: What a user should know, a sentence each.
     """
 
     sites: Mapping[str, str]
     whole: Mapping[str, str]
-    notes: tuple[str, ...] = ()
 
     @property
     def draws(self) -> bool:
@@ -69,7 +67,7 @@ def ways_of(
     ways, whole = {}, {}
     for name, leaf in levels.leaves.items():
         if not leaf.matrix:
-            whole[name] = leaf.reason or "not a matrix at its site"
+            whole[name] = leaf.reason or "not contracted at its site"
     for site in sites:
         if site.leaf in levels.leaves and site.leaf not in whole:
             ways[site.name] = _exact(mode, site, levels, voters)
@@ -131,5 +129,4 @@ def _per_input(mode: str, levels: Levels, sites, examples, approximate: bool) ->
             "take mode='best', or approximate=True to keep only the variance of each "
             "entry"
         )
-    notes = tuple(f"approximate at {name!r}: {why}" for name, why in wrong.items())
-    return Ways(ways, whole, notes)
+    return Ways(ways, whole)

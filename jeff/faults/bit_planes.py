@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from jeff.prng import named_key
+from pallas_kernels.threefry import unrolled
 
 __all__ = ["PLANES", "bit_planes"]
 
@@ -45,6 +46,8 @@ def bit_planes(key: jax.Array, rate: Any, count: int, width: int) -> jax.Array:
     units = jnp.round(jnp.asarray(rate) * np.float32(2.0**PLANES)).astype(jnp.uint32)
     units = jnp.broadcast_to(units, (width,))
     lanes = jnp.arange(width, dtype=dtype)
+
+    key = unrolled(key)
 
     def digits(plane):
         digit = (units >> jnp.asarray(plane, jnp.uint32)) & jnp.uint32(1)

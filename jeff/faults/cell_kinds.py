@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jeff.faults.threshold import below
+from pallas_kernels.threefry import unrolled
 
 __all__ = ["SAF0", "SAF1", "SAF1_SHARE", "CellKinds"]
 
@@ -37,5 +38,5 @@ class CellKinds:
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """Kinds, uint8 of `shape`."""
-        high = below(jax.random.bits(key, shape, jnp.uint32), self.share)
+        high = below(jax.random.bits(unrolled(key), shape, jnp.uint32), self.share)
         return jnp.where(high, jnp.uint8(SAF1), jnp.uint8(SAF0))

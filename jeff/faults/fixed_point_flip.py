@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jeff import base
 from jeff.faults import fixed_point, gradients, masks, rates
 from jeff.faults.model import fault_model
+from pallas_kernels.threefry import unrolled
 
 __all__ = ["FixedPointFlips", "fixed_point_flip"]
 
@@ -114,6 +115,7 @@ class _OneBit:
     bits: int
 
     def __call__(self, key, shape):
-        place = jax.random.bits(key, shape, jnp.uint32) % jnp.uint32(self.bits)
+        word = jax.random.bits(unrolled(key), shape, jnp.uint32)
+        place = word % jnp.uint32(self.bits)
         narrow = jnp.uint8 if self.bits <= 8 else jnp.uint16
         return (jnp.uint32(1) << place).astype(narrow)

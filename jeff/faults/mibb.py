@@ -36,6 +36,7 @@ from jeff.faults.mac_count import check_count, mac_fault_rate
 from jeff.faults.method import checked
 from jeff.faults.model import fault_model
 from jeff.prng import named_key
+from pallas_kernels.threefry import unrolled
 
 __all__ = ["BitBias", "mibb"]
 
@@ -184,7 +185,7 @@ class _Biases:
 
     def __call__(self, key, shape):
         span = self.bits + self.extra
-        word = jax.random.bits(key, shape, jnp.uint32)
+        word = jax.random.bits(unrolled(key), shape, jnp.uint32)
         # A remainder of 32 bits by at most 31 is uniform to 1e-8.
         exponent = ((word >> jnp.uint32(1)) % jnp.uint32(span)).astype(jnp.int32)
         power = jnp.ldexp(jnp.ones(shape, jnp.float32), exponent - self.extra)

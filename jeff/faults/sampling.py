@@ -19,6 +19,7 @@ from jeff.faults.method import UNITS, Rate
 from jeff.faults.sparse import sparse_masks, sparse_words
 from jeff.faults.threshold import below, unreachable
 from jeff.prng import named_key
+from pallas_kernels.threefry import unrolled
 
 __all__ = ["Array", "Kind", "draw_each", "draw_masks", "draw_words", "kind_of"]
 
@@ -212,7 +213,8 @@ def draw_masks(
             lane = jnp.arange(32, dtype=jnp.uint32)
             hit = ((word[:, None] >> lane) & jnp.uint32(1)).reshape(-1)[:size] == 1
         else:
-            word = jax.random.bits(named_key(key, "dense", 0), (size,), jnp.uint32)
+            own = unrolled(named_key(key, "dense", 0))
+            word = jax.random.bits(own, (size,), jnp.uint32)
             hit = below(word, rate)
         if values is None:
             return hit, None
@@ -229,6 +231,8 @@ def _unstacked(drawn, other, count):
 
 
 def _dense_words(key, rate, size, bits, dtype):
+    key = unrolled(key)
+
     def add_bit(bit, word):
         drawn = jax.random.bits(jax.random.fold_in(key, bit), (size,), jnp.uint32)
         hit = below(drawn, rate[bit]).astype(dtype)

@@ -3,12 +3,7 @@
 JAX's default generator is counter-based: with its (default) partitionable form, word n
 of ``jax.random.bits(key, shape)`` in row-major order is the XOR of both words of
 ``threefry2x32(key, (n >> 32, n mod 2^32))``, so that any part of a draw can be had by
-itself. Here the 20 rounds are written out, which makes them one pass over the words; on
-a CPU, JAX's own form makes five. Keys of other generators draw everything.
-
-References:
-  J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3"
-  (SC 2011), Threefry-2x32 with 20 rounds.
+itself. Keys of other generators draw everything.
 """
 
 from collections.abc import Sequence
@@ -18,10 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["first_columns", "fold_in_each", "random_rows", "spread", "threefry2x32"]
+from pallas_kernels.threefry import block
 
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = 0x1BD11BDA  # of the key schedule: Skein's constant, in 32 bits
+__all__ = ["first_columns", "fold_in_each", "random_rows", "spread"]
 
 Groups = Sequence[tuple[int, int]]
 """Numbers of rows, and how many columns each of them has, group by group."""
@@ -99,7 +93,7 @@ def random_rows(
         whole = jax.vmap(lambda key: jax.random.bits(key, shape, jnp.uint32))(keys)
         return first_columns(whole[:, first:], groups)
     data = jax.random.key_data(keys)
-    key = jnp.stack([spread(data[:, i], groups) for i in (0, 1)], axis=-1)
+    key = spread(data[:, 0], groups), spread(data[:, 1], groups)
     counts = [
         jnp.broadcast_to(jnp.arange(columns, dtype=jnp.uint32), (own, columns))
         for own, columns in groups
@@ -108,7 +102,7 @@ def random_rows(
 
     def one_row(row):
         number = row * jnp.uint32(length) + column
-        high, low = threefry2x32(key, (jnp.zeros_like(number), number))
+        high, low = block(key, (jnp.zeros_like(number), number))
         return high ^ low
 
     # A loop keeps XLA from doing the rounds anew wherever the words are used.
@@ -141,43 +135,12 @@ def fold_in_each(keys: jax.Array, *data: jax.Array) -> jax.Array:
     pair = jax.random.key_data(keys)
 
     def fold(pair, number):
-        words = threefry2x32(pair, (jnp.zeros_like(number), number))
+        words = block((pair[..., 0], pair[..., 1]), (jnp.zeros_like(number), number))
         return jnp.stack(words, axis=-1), None
 
     pair, _ = lax.scan(fold, pair, jnp.stack(data))
     is_typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
     return jax.random.wrap_key_data(pair, impl="threefry2x32") if is_typed else pair
-
-
-def threefry2x32(
-    key: jax.Array, counter: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    """The block cipher Threefry-2x32 with 20 rounds.
-
-    Args:
-      key: uint32 ``[..., 2]``.
-      counter: Both words, uint32, of shapes that broadcast to ``[...]``.
-
-    Returns:
-      Both words of the cipher, uint32 ``[...]``.
-
-    Examples:
-      A test vector of the reference implementation, Random123:
-
-      >>> zero = jnp.zeros((), jnp.uint32)
-      >>> words = jax.jit(threefry2x32)(jnp.zeros(2, jnp.uint32), (zero, zero))
-      >>> print(*(f"{word:08x}" for word in words))
-      6b200159 99ba4efe
-    """
-    schedule = key[..., 0], key[..., 1], key[..., 0] ^ key[..., 1] ^ jnp.uint32(_PARITY)
-    x, y = counter[0] + schedule[0], counter[1] + schedule[1]
-    for group in range(5):
-        for bits in _ROTATIONS[group % 2]:
-            x = x + y
-            y = x ^ ((y << jnp.uint32(bits)) | (y >> jnp.uint32(32 - bits)))
-        x = x + schedule[(group + 1) % 3]
-        y = y + schedule[(group + 2) % 3] + jnp.uint32(group + 1)
-    return x, y
 
 
 def _is_partitionable(keys: jax.Array) -> bool:

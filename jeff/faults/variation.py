@@ -25,6 +25,7 @@ from jeff import base
 from jeff.faults import gradients, masks, rates
 from jeff.faults.magnitude import largest_magnitude
 from jeff.faults.model import fault_model
+from pallas_kernels.threefry import unrolled
 
 __all__ = [
     "Deviation",
@@ -185,7 +186,7 @@ def salt_and_pepper(
 
 
 def _coin(key, shape):
-    return jax.random.bits(key, shape, jnp.uint8) >> jnp.uint8(7)
+    return jax.random.bits(unrolled(key), shape, jnp.uint8) >> jnp.uint8(7)
 
 
 def _noise(sigma, amount, apply, *, neutral):
@@ -196,7 +197,7 @@ def _noise(sigma, amount, apply, *, neutral):
 
     def sample(key, like):
         rates.check_floating("like", like)
-        z = jax.random.normal(key, like.shape, jnp.float32)
+        z = jax.random.normal(unrolled(key), like.shape, jnp.float32)
         return Deviation(amount(jnp.asarray(sigma, jnp.float32) * z))
 
     def inject(faults, x):

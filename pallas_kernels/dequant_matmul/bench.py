@@ -24,7 +24,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels.dequant_matmul import programs, timing, weights
+from pallas_kernels import timing
+from pallas_kernels.dequant_matmul import programs, weights
 from pallas_kernels.dequant_matmul.programs import Problem
 from pallas_kernels.dequant_matmul.workload import Case, Settings, cases
 

@@ -5,24 +5,17 @@ import itertools
 import math
 from collections.abc import Iterator
 
+from pallas_kernels.hopper import MULTIPROCESSORS, SHARED_MEMORY
+
 __all__ = [
     "DEPTH",
     "MAX_ROWS",
-    "MULTIPROCESSORS",
-    "SHARED_MEMORY",
     "TILE",
     "Config",
     "Shapes",
     "candidates",
     "heuristic",
 ]
-
-SHARED_MEMORY = 227 * 1024
-"""Bytes of shared memory that one block may use on compute capability 9.0 (NVIDIA,
-CUDA C++ Programming Guide, table of technical specifications)."""
-
-MULTIPROCESSORS = 132
-"""Multiprocessors of an H100 or H200 SXM (NVIDIA H100 white paper)."""
 
 TILE = 512
 """Codes of K in a tile of the kernel's layout: 32 slots of 16."""

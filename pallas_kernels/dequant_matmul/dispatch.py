@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels import choice
+from pallas_kernels import choice, hopper
 from pallas_kernels.dequant_matmul import (
     contraction,
     mosaic_gpu,
@@ -64,7 +64,7 @@ def resolve(x: jax.Array, w: Operand, options: Options) -> str:
     implementation = options.implementation
     if implementation is None:
         few = x.shape[-2] <= MAX_ROWS
-        able = choice.is_hopper() and _why_not(x, w, "mosaic_gpu", options) is None
+        able = hopper.is_hopper() and _why_not(x, w, "mosaic_gpu", options) is None
         return "mosaic_gpu" if few and able else "xla"
     return choice.chosen(implementation, lambda name: _why_not(x, w, name, options))
 

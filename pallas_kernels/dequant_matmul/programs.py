@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pallas_kernels import bits as layouts
-from pallas_kernels.dequant_matmul import timing, tuning, weights
+from pallas_kernels import timing
+from pallas_kernels.dequant_matmul import tuning, weights
 from pallas_kernels.dequant_matmul.config import Config
 from pallas_kernels.dequant_matmul.mosaic_gpu import shapes_of
 from pallas_kernels.dequant_matmul.op import dequant_matmul, resolve

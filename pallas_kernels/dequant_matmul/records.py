@@ -4,17 +4,15 @@ A record has the fields of every result of the project (`jeff.io`); what it does
 hold was not measured.
 """
 
-import collections
 import dataclasses
-import datetime
 import itertools
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
+from pallas_kernels.bench_records import absent, frame, measure, plain
 from pallas_kernels.dequant_matmul.bench import TOLERANCES, Report, Row
 
 __all__ = ["NAME", "floor_seconds", "measures", "notes", "record"]
@@ -23,8 +21,6 @@ NAME = "dequant_matmul"
 """Name of the record."""
 
 _OWN = ("mosaic_gpu", "xla", "decode_first", "dense")
-
-_FIELDS = ("value", "unit", "baseline", "paper", "low", "high", "trials")
 
 
 def floor_seconds(row: Row, stream: timing.Spread) -> float:
@@ -63,27 +59,24 @@ def record(
     complete = all(
         row.status == "measured" for row in report.rows if row.implementation in _OWN
     )
-    return {
-        "format": 1,
-        "system": NAME,
-        "preset": preset,
-        "settings": {
+    return frame(
+        NAME,
+        preset=preset,
+        settings={
             **dataclasses.asdict(report.settings),
-            "status": "measured" if complete else "incomplete",
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "backend": report.backend,
-            "device_kind": jax.devices()[0].device_kind,
             "x_dtype": report.dtype,
             "cache_bytes": report.cache,
             "tuned": report.tuned,
         },
-        "seed": seed,
-        "versions": dict(versions),
-        "device": device,
-        "seconds": round(report.seconds, 3),
-        "measures": measures(report),
-        "notes": [*notes(report), *remarks],
-    }
+        complete=complete,
+        seed=seed,
+        versions=versions,
+        device=device,
+        seconds=report.seconds,
+        measures=measures(report),
+        notes=[*notes(report), *remarks],
+    )
 
 
 def measures(report: Report) -> list[dict[str, Any]]:
@@ -98,27 +91,27 @@ def measures(report: Report) -> list[dict[str, Any]]:
       ``ratio.PEER.CASE``, seconds of a peer over those of the implementation that
       `dequant_matmul` picks, in the same round.
     """
-    found = [_measure("streaming_read", "B/s", report.stream)]
+    found = [measure("streaming_read", "B/s", report.stream)]
     for case, group in itertools.groupby(report.rows, lambda row: row.case):
         rows = list(group)
         own = rows[0]
-        found.append(_plain(f"bytes.{case.name}", own.nbytes, "bytes"))
+        found.append(plain(f"bytes.{case.name}", own.nbytes, "bytes"))
         for row in rows:
             name = f"{row.implementation}.{case.name}"
             if row.error is not None and np.isfinite(row.error):
-                found.append(_plain(f"error.{name}", row.error))
+                found.append(plain(f"error.{name}", row.error))
             if row.seconds is None:
                 continue
             packed = row.implementation != "dense"
             floor = floor_seconds(row, report.stream)
-            found.append(_measure(f"seconds.{name}", "s", row.seconds, baseline=floor))
+            found.append(measure(f"seconds.{name}", "s", row.seconds, baseline=floor))
             if packed:
                 shares = floor / np.array(row.samples)
                 share = timing.spread(shares)
-                found.append(_measure(f"bandwidth_share.{name}", "fraction", share))
+                found.append(measure(f"bandwidth_share.{name}", "fraction", share))
             if row is not own and own.seconds is not None:
                 ratios = np.array(row.samples) / np.array(own.samples)
-                found.append(_measure(f"ratio.{name}", "", timing.spread(ratios)))
+                found.append(measure(f"ratio.{name}", "", timing.spread(ratios)))
     return found
 
 
@@ -160,26 +153,5 @@ def notes(report: Report) -> list[str]:
                 f"{row.case.name}: {row.implementation} is wrong, not timed: error "
                 f"{row.error:.1e} of |x||W|."
             )
-    absent = collections.Counter(
-        f"{row.implementation} {row.status}"
-        for row in report.rows
-        if row.status not in ("measured", "wrong")
-    )
-    said += [f"{text} ({count} products)." for text, count in absent.items()]
+    said += absent(report.rows, lambda row: row.implementation, "products")
     return said
-
-
-def _plain(name: str, value: float, unit: str = "") -> dict[str, Any]:
-    return {**dict.fromkeys(_FIELDS), "name": name, "value": value, "unit": unit}
-
-
-def _measure(
-    name: str, unit: str, value: timing.Spread, baseline: float | None = None
-) -> dict[str, Any]:
-    return {
-        **_plain(name, value.median, unit),
-        "baseline": baseline,
-        "low": value.low,
-        "high": value.high,
-        "trials": value.trials,
-    }

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 from pallas_kernels.draw_matmul.op import draw_matmul, resolve
 from pallas_kernels.draw_matmul.workload import Case, Settings, cases
 

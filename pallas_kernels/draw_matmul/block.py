@@ -9,8 +9,8 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from pallas_kernels import compat
-from pallas_kernels.draw_matmul import gaussian, threefry
+from pallas_kernels import compat, threefry
+from pallas_kernels.draw_matmul import gaussian
 from pallas_kernels.draw_matmul.config import LANES, Config
 
 __all__ = ["kernel"]

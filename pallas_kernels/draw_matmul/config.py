@@ -5,7 +5,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from pallas_kernels.dequant_matmul.config import MULTIPROCESSORS, SHARED_MEMORY
+from pallas_kernels.hopper import MULTIPROCESSORS, SHARED_MEMORY
 
 __all__ = ["LANES", "Config", "Shapes", "candidates", "heuristic"]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import jax
 
-from pallas_kernels import choice
+from pallas_kernels import choice, hopper
 from pallas_kernels.draw_matmul import mosaic_gpu, reference, xla
 from pallas_kernels.draw_matmul.options import Options
 
@@ -49,7 +49,7 @@ def resolve(
 
     if implementation is not None:
         return choice.chosen(implementation, why_not)
-    able = choice.is_hopper() and _alone() and why_not("mosaic_gpu") is None
+    able = hopper.is_hopper() and _alone() and why_not("mosaic_gpu") is None
     return "mosaic_gpu" if able else "xla"
 
 

@@ -7,16 +7,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from pallas_kernels import threefry
 from pallas_kernels.draw_matmul.config import Config
 
 __all__ = ["Options", "normal"]
 
 
 def normal(key: jax.Array, count: int) -> jax.Array:
-    """Standard normal numbers of one row: the default draw.
+    """Standard normal numbers of one row, those of `jax.random.normal`: the default.
 
     Args:
-      key: A typed key.
+      key: A typed key (Threefry).
       count: How many.
 
     Returns:
@@ -26,7 +27,7 @@ def normal(key: jax.Array, count: int) -> jax.Array:
       >>> normal(jax.random.key(0), 3).shape
       (3,)
     """
-    return jax.random.normal(key, (count,), jnp.float32)
+    return jax.random.normal(threefry.unrolled(key), (count,), jnp.float32)
 
 
 class Options(NamedTuple):

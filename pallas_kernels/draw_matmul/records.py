@@ -1,24 +1,20 @@
 """What the benchmark found, as a record: plain data for JSON, tables and plots."""
 
-import collections
 import dataclasses
-import datetime
 import itertools
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
+from pallas_kernels.bench_records import absent, frame, measure, plain
 from pallas_kernels.draw_matmul.bench import DRAWS, TOLERANCE, Report, Row
 
 __all__ = ["NAME", "measures", "notes", "record", "share"]
 
 NAME = "draw_matmul"
 """Name of the record."""
-
-_FIELDS = ("value", "unit", "baseline", "paper", "low", "high", "trials")
 
 
 def share(row: Row, draws: Row) -> timing.Spread | None:
@@ -59,24 +55,21 @@ def record(
       ``"incomplete"`` if anything was wrong or absent.
     """
     complete = all(row.status == "measured" for row in report.rows)
-    return {
-        "format": 1,
-        "system": NAME,
-        "preset": preset,
-        "settings": {
+    return frame(
+        NAME,
+        preset=preset,
+        settings={
             **dataclasses.asdict(report.settings),
-            "status": "measured" if complete else "incomplete",
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "backend": report.backend,
-            "device_kind": jax.devices()[0].device_kind,
         },
-        "seed": seed,
-        "versions": dict(versions),
-        "device": device,
-        "seconds": round(report.seconds, 3),
-        "measures": measures(report),
-        "notes": notes(report),
-    }
+        complete=complete,
+        seed=seed,
+        versions=versions,
+        device=device,
+        seconds=report.seconds,
+        measures=measures(report),
+        notes=notes(report),
+    )
 
 
 def measures(report: Report) -> list[dict[str, Any]]:
@@ -98,19 +91,19 @@ def measures(report: Report) -> list[dict[str, Any]]:
         for row in rows.values():
             name = f"{row.implementation}.{case.name}"
             if row.error is not None and np.isfinite(row.error):
-                found.append(_plain(f"error.{name}", row.error))
+                found.append(plain(f"error.{name}", row.error))
             if row.seconds is None:
                 continue
-            found.append(_measure(f"seconds.{name}", "s", row.seconds))
+            found.append(measure(f"seconds.{name}", "s", row.seconds))
             if row.implementation in DRAWS:
                 continue
             for kind in DRAWS:
                 reached = share(row, rows[kind])
                 if reached is not None:
-                    found.append(_measure(f"{kind}_share.{name}", "fraction", reached))
+                    found.append(measure(f"{kind}_share.{name}", "fraction", reached))
             if row is not own and own.samples:
                 ratios = np.array(row.samples) / np.array(own.samples)
-                found.append(_measure(f"ratio.{name}", "", timing.spread(ratios)))
+                found.append(measure(f"ratio.{name}", "", timing.spread(ratios)))
     return found
 
 
@@ -142,22 +135,4 @@ def notes(report: Report) -> list[str]:
                 f"{row.case.name}: {row.implementation} is wrong, not timed: relative "
                 f"error {row.error:.1e}."
             )
-    absent = collections.Counter(
-        f"{row.implementation} {row.status}"
-        for row in report.rows
-        if row.status not in ("measured", "wrong")
-    )
-    return said + [f"{text} ({count} products)." for text, count in absent.items()]
-
-
-def _plain(name: str, value: float, unit: str = "") -> dict[str, Any]:
-    return {**dict.fromkeys(_FIELDS), "name": name, "value": value, "unit": unit}
-
-
-def _measure(name: str, unit: str, value: timing.Spread) -> dict[str, Any]:
-    return {
-        **_plain(name, value.median, unit),
-        "low": value.low,
-        "high": value.high,
-        "trials": value.trials,
-    }
+    return said + absent(report.rows, lambda row: row.implementation, "products")

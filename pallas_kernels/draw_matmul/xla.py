@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pallas_kernels import threefry
 from pallas_kernels.draw_matmul.options import Options
 
 __all__ = ["multiply"]
@@ -118,7 +119,7 @@ def _scaled(x, block: _Block) -> tuple[Any, Callable[..., jax.Array]]:
 
 def _noise(key, numbers, inner, draw) -> jax.Array:
     """Standard normal numbers of some columns of one voter, ``[columns, K]``."""
-    column_keys = jax.vmap(lambda n: jax.random.fold_in(key, n))(numbers)
+    column_keys = jax.vmap(lambda n: threefry.fold_in(key, n))(numbers)
     return jax.vmap(lambda k: draw(k, inner))(column_keys)
 
 

@@ -16,7 +16,7 @@ from jeff.evaluate import (
     reliability_figure,
     student_t,
 )
-from pallas_kernels.dequant_matmul.timing import spread
+from pallas_kernels.timing import spread
 
 __all__ = ["all_figures", "within"]
 

@@ -26,7 +26,7 @@ from jeff.evaluate import (
     student_t,
     wilson,
 )
-from pallas_kernels.dequant_matmul.timing import spread
+from pallas_kernels.timing import spread
 
 __all__ = ["outcome"]
 

@@ -9,7 +9,7 @@ from jeff.dm_bnn.study.settings import IMAGES, DMBNNSettings
 from jeff.dm_bnn.study.speed import Speed
 from jeff.dm_bnn.study.trees import Grown
 from jeff.evaluate import Measure, student_t
-from pallas_kernels.dequant_matmul.timing import spread
+from pallas_kernels.timing import spread
 
 __all__ = ["about_detection", "about_faults", "about_speed", "notes"]
 

@@ -21,7 +21,7 @@ import jax
 
 from jeff.models.decode_bench import programs, weights
 from jeff.models.decode_bench.workload import SCHEMES, Settings
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 
 __all__ = ["TOLERANCES", "Report", "Row", "run"]
 

@@ -16,7 +16,7 @@ from jeff.models import decoder
 from jeff.models.decode_bench.workload import Scheme
 from jeff.models.decoder.config import DecoderConfig
 from jeff.quantize import QTensor, fake_quant_activations, fused, integer_dots
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 
 __all__ = ["Compiled", "decoding", "difference", "prompt", "rules"]
 

@@ -1,18 +1,16 @@
 """What the decoding benchmark found, as a record: plain data for JSON and tables."""
 
-import collections
 import dataclasses
-import datetime
 import itertools
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from jeff.models.decode_bench.bench import TOLERANCES, Report, Row
 from jeff.models.decode_bench.workload import DECODERS, group_size
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
+from pallas_kernels.bench_records import absent, frame, measure, plain
 
 __all__ = ["NAME", "measures", "notes", "record"]
 
@@ -31,8 +29,6 @@ _CITED = {
 """Milliseconds of LLaVA-OneVision-7B on an RTX 4090 (arXiv 2412.19509, section 4.4)."""
 
 _NAMES = {"decode": ("ms_per_token", "b"), "prefill": ("prefill_ms", "n")}
-
-_FIELDS = ("value", "unit", "baseline", "paper", "low", "high", "trials")
 
 
 def record(
@@ -59,26 +55,23 @@ def record(
       ``"incomplete"`` if anything was wrong or absent.
     """
     complete = all(row.status == "measured" for row in report.rows)
-    return {
-        "format": 1,
-        "system": NAME,
-        "preset": preset,
-        "settings": {
+    return frame(
+        NAME,
+        preset=preset,
+        settings={
             **dataclasses.asdict(report.settings),
-            "status": "measured" if complete else "incomplete",
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "backend": report.backend,
-            "device_kind": jax.devices()[0].device_kind,
             "dtype": report.dtype,
             "cache_bytes": report.cache,
         },
-        "seed": seed,
-        "versions": dict(versions),
-        "device": device,
-        "seconds": round(report.seconds, 3),
-        "measures": measures(report),
-        "notes": [*notes(report), *remarks],
-    }
+        complete=complete,
+        seed=seed,
+        versions=versions,
+        device=device,
+        seconds=report.seconds,
+        measures=measures(report),
+        notes=[*notes(report), *remarks],
+    )
 
 
 def measures(report: Report) -> list[dict[str, Any]]:
@@ -94,7 +87,7 @@ def measures(report: Report) -> list[dict[str, Any]]:
       ``ratio.dense.MODEL.WEIGHTS.SIZE``, the dense time over it in the same round, and
       once for every model and scheme ``weight_bytes`` and ``error``.
     """
-    found = [_measure("streaming_read", "B/s", report.stream)]
+    found = [measure("streaming_read", "B/s", report.stream)]
     once: dict[str, dict[str, Any]] = {}
     sizes = itertools.groupby(report.rows, lambda row: (row.model, row.kind, row.size))
     for (model, kind, size), group in sizes:
@@ -102,18 +95,18 @@ def measures(report: Report) -> list[dict[str, Any]]:
         dense = rows[0]
         for row in rows:
             kept = f"{model}.{row.weights}"
-            plain = _plain(f"weight_bytes.{kept}", row.nbytes, "bytes")
-            once.setdefault(plain["name"], plain)
+            entry = plain(f"weight_bytes.{kept}", row.nbytes, "bytes")
+            once.setdefault(entry["name"], entry)
             if row.error is not None and np.isfinite(row.error):
-                plain = _plain(f"error.{kept}", row.error)
-                once.setdefault(plain["name"], plain)
+                entry = plain(f"error.{kept}", row.error)
+                once.setdefault(entry["name"], entry)
             if row.seconds is None:
                 continue
             found += _times(row, report, f"{kept}.{_NAMES[kind][1]}{size}")
             if row is not dense and dense.seconds is not None:
                 ratios = np.array(dense.samples) / np.array(row.samples)
                 name = f"ratio.dense.{kept}.{_NAMES[kind][1]}{size}"
-                ratio = _measure(name, "", timing.spread(ratios))
+                ratio = measure(name, "", timing.spread(ratios))
                 found.append({**ratio, "paper": _cited_ratio(row)})
     return [*found, *once.values()]
 
@@ -126,16 +119,16 @@ def _times(row: Row, report: Report, case: str) -> list[dict[str, Any]]:
     paper = _CITED.get((row.kind, row.weights, row.size)) if _is_cited(row) else None
     found = [
         {
-            **_measure(f"{_NAMES[row.kind][0]}.{case}", "ms", scaled),
+            **measure(f"{_NAMES[row.kind][0]}.{case}", "ms", scaled),
             "baseline": floor,
             "paper": paper,
         }
     ]
     if decodes:
         rates = timing.spread(row.size / np.array(row.samples))
-        found.append(_measure(f"tokens_per_second.{case}", "1/s", rates))
-    found.append(_plain(f"compile_seconds.{case}", row.compile_seconds, "s"))
-    found.append(_plain(f"peak_bytes.{case}", row.peak, "bytes"))
+        found.append(measure(f"tokens_per_second.{case}", "1/s", rates))
+    found.append(plain(f"compile_seconds.{case}", row.compile_seconds, "s"))
+    found.append(plain(f"peak_bytes.{case}", row.peak, "bytes"))
     return found
 
 
@@ -196,12 +189,9 @@ def notes(report: Report) -> list[str]:
                 f"{row.model} {row.kind} {row.weights} is wrong, not timed: "
                 f"difference {row.error:.1e}."
             )
-    absent = collections.Counter(
-        f"{row.model} {row.kind} {row.weights} {row.status}"
-        for row in report.rows
-        if row.status not in ("measured", "wrong")
+    said += absent(
+        report.rows, lambda row: f"{row.model} {row.kind} {row.weights}", "sizes"
     )
-    said += [f"{text} ({count} sizes)." for text, count in absent.items()]
     return list(dict.fromkeys(said))
 
 
@@ -216,16 +206,3 @@ def _cited_ratio(row: Row) -> float | None:
     own = _CITED.get((row.kind, row.weights, row.size))
     dense = _CITED.get((row.kind, "dense", row.size))
     return None if own is None or dense is None else round(dense / own, 2)
-
-
-def _plain(name: str, value: float | None, unit: str = "") -> dict[str, Any]:
-    return {**dict.fromkeys(_FIELDS), "name": name, "value": value, "unit": unit}
-
-
-def _measure(name: str, unit: str, value: timing.Spread) -> dict[str, Any]:
-    return {
-        **_plain(name, value.median, unit),
-        "low": value.low,
-        "high": value.high,
-        "trials": value.trials,
-    }

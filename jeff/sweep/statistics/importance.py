@@ -30,7 +30,9 @@ class Weighted(NamedTuple):
 
     Attributes:
       mean: ``mean w f``, with Student's interval over the trials, so an approximation
-        that wants many trials with events.
+        that wants many trials with events. Without any event it reaches from 0 to
+        ``max w (1 - (a/2)^(1/n))`` for a confidence of ``1 - a``, which holds if
+        outcomes are at most 1.
       variance: Unbiased estimate of the variance of `mean.value`.
       effective_trials: ``(sum w)^2 / sum w^2``: as many trials from the target weigh as
         evenly. Far below the number of trials, the proposal misses kinds that occur
@@ -139,6 +141,12 @@ def weighted_estimate(
       ... )
       >>> round(found.mean.value, 4), round(found.effective_trials, 2)
       (0.5, 3.0)
+
+    References:
+      Without events: derivation. Faults with an event have probability ``Q`` under the
+      proposal, none of n draws is one with probability ``(1 - Q)^n``, and the mean is
+      at most ``max w Q``. With the target as the proposal this is the interval of
+      Clopper and Pearson, Biometrika 26, 1934.
     """
     p = checks.probabilities("target", target)
     q = checks.probabilities("proposal", proposal, p.size)
@@ -161,6 +169,9 @@ def weighted_estimate(
     weights = p[kinds] / q[kinds]
     weighted = weights * values
     mean = student_t(weighted, level=level)
+    if not values.any():
+        most = 1 - ((1 - level) / 2) ** (1 / values.size)
+        mean = mean._replace(high=min(1.0, float((p / q.clip(1e-300)).max()) * most))
     return Weighted(
         mean=mean,
         variance=float(weighted.var(ddof=1)) / weighted.size,

@@ -5,7 +5,8 @@ import pytest
 
 from jeff.cli import bench_dequant_matmul
 from jeff.io import read_result
-from pallas_kernels.dequant_matmul import bench, timing, workload
+from pallas_kernels import timing
+from pallas_kernels.dequant_matmul import bench, workload
 
 SMOKE = ("bench", "dequant-matmul", "--preset", "smoke", "--rows", "1", "--out", "o")
 

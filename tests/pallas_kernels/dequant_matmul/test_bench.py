@@ -8,11 +8,11 @@ import pytest
 
 from jeff import io
 from pallas_kernels import bits as layouts
+from pallas_kernels import timing
 from pallas_kernels.dequant_matmul import (
     bench,
     programs,
     records,
-    timing,
     tuning,
     weights,
     workload,

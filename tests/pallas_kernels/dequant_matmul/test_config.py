@@ -5,12 +5,12 @@ import pytest
 
 from pallas_kernels.dequant_matmul import cases
 from pallas_kernels.dequant_matmul.config import (
-    SHARED_MEMORY,
     Config,
     Shapes,
     candidates,
     heuristic,
 )
+from pallas_kernels.hopper import SHARED_MEMORY
 
 
 def shapes(size, columns, rows, bits):

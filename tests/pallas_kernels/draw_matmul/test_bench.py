@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels.dequant_matmul import timing
+from pallas_kernels import timing
 from pallas_kernels.draw_matmul import bench, records, workload
 
 CASE = workload.Case(5, 3, 2)

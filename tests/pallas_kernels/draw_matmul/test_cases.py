@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels.draw_matmul import cases, mosaic_gpu, reference, threefry
+from pallas_kernels import threefry
+from pallas_kernels.draw_matmul import cases, mosaic_gpu, reference
 from pallas_kernels.draw_matmul.options import Options
 
 

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from pallas_kernels.dequant_matmul.config import SHARED_MEMORY
 from pallas_kernels.draw_matmul.cases import BENCHMARK_SHAPES
 from pallas_kernels.draw_matmul.config import Config, Shapes, candidates, heuristic
+from pallas_kernels.hopper import SHARED_MEMORY
 
 
 def shapes(size, columns, voters, branches=1):

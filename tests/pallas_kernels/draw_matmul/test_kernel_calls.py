@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels import choice
+from pallas_kernels import hopper
 from pallas_kernels.draw_matmul import Config, dispatch, draw_matmul, resolve
 
 K, N, T = 5, 3, 2
@@ -90,7 +90,7 @@ def test_what_the_kernel_refuses_goes_to_xla(arrays, reason, monkeypatch):
     assert resolve(**arguments, implementation=("mosaic_gpu", "xla")) == "xla"
     with pytest.raises(ExceptionGroup, match="no implementation"):
         resolve(**arguments, implementation=("mosaic_gpu", "interpret"))
-    monkeypatch.setattr(choice, "is_hopper", lambda: True)
+    monkeypatch.setattr(hopper, "is_hopper", lambda: True)
     monkeypatch.setattr(dispatch, "_alone", lambda: True)
     assert resolve(**arguments) == "xla"
 
@@ -103,7 +103,7 @@ def test_the_kernel_needs_partitionable_keys(arrays):
 
 def test_none_takes_the_kernel_on_one_hopper_gpu(arrays, monkeypatch):
     assert resolve(*arrays) == "xla"  # no GPU here
-    monkeypatch.setattr(choice, "is_hopper", lambda: True)
+    monkeypatch.setattr(hopper, "is_hopper", lambda: True)
     monkeypatch.setattr(jax, "devices", lambda: [object()])
     assert resolve(*arrays) == "mosaic_gpu"
     monkeypatch.setattr(jax, "devices", lambda: [object()] * 2)

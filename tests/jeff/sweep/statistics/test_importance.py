@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from jeff.evaluate import clopper_pearson
 from jeff.sweep import best_proposal, draw_kinds, weighted_estimate
 
 TARGET = np.array([0.5, 0.3, 0.2])
@@ -55,6 +56,20 @@ def test_by_hand():
     assert found.effective_trials == pytest.approx(3.9**2 / (0.16 + 1 + 6.25))
     same = weighted_estimate([1, 0, 1], [2, 1, 0], target=TARGET, proposal=TARGET)
     assert same.mean.value == pytest.approx(2 / 3) and same.effective_trials == 3
+
+
+def test_no_event_leaves_room_for_events():
+    def found(trials, proposal):
+        kinds, none = np.arange(trials) % 3, np.zeros(trials)
+        return weighted_estimate(none, kinds, target=TARGET, proposal=proposal).mean
+
+    plain, weighted = found(30, TARGET), found(30, OTHER)
+    assert plain == pytest.approx(clopper_pearson(0, 30), rel=1e-9)
+    # A higher mean would give no event with probability 0.025 at most: of all rates of
+    # one mean, those are seen the least whose events are all of the heaviest kind.
+    seen = OTHER[0] * weighted.high / TARGET[0]
+    assert (1 - seen) ** 30 == pytest.approx(0.025, rel=1e-9)
+    assert found(2, OTHER).high == 1
 
 
 def test_draws_have_the_frequencies(key):
