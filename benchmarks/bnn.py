@@ -9,7 +9,8 @@ alone, and the record says so. ``--preset smoke`` tries everything in little.
 
 First all contenders get the same noise and must give the same outputs. Then they take
 turns at every number of rows and voters. Beside them stand the speed of generators of
-normal numbers, and what an effective voter of a planned tree costs.
+normal numbers, what their flaws cost a trained network in accuracy and calibration, and
+what an effective voter of a planned tree costs.
 """
 
 import dataclasses
@@ -21,7 +22,15 @@ from typing import Literal
 
 import jax
 import tyro
-from bnn_cases import agreement, contests, generators, planned, report, subject
+from bnn_cases import (
+    agreement,
+    contests,
+    generator_scores,
+    generators,
+    planned,
+    report,
+    subject,
+)
 from bnn_cases.peers import Peers
 
 from jeff import io
@@ -30,12 +39,14 @@ from jeff.evaluate import Measure
 RECORD = pathlib.Path(__file__).resolve().parent / "records" / "bnn.json"
 PRESETS = {
     "default": (
-        contests.Settings((1, 8, 64, 256), (10, 100, 1000), 6, 0.1, 0),
+        contests.Settings((1, 8, 64, 256), (10, 100, 1000), 6, 0.1, 0, 20.0),
         planned.Settings(100, (8, 8, 8), 100, 80, 0),
+        generator_scores.Settings(30, 24, 96, 0),
     ),
     "smoke": (
-        contests.Settings((1, 8), (10,), 2, 0.01, 0),
+        contests.Settings((1, 8), (10,), 2, 0.01, 0, 20.0),
         planned.Settings(10, (4, 4, 4), 10, 10, 0),
+        generator_scores.Settings(3, 2, 2, 0),
     ),
 }
 
@@ -66,7 +77,9 @@ def main(arguments: Arguments) -> None:
     """Runs everything and writes the record."""
     confine()
     start = time.perf_counter()
-    timed, trees = (s._replace(seed=arguments.seed) for s in PRESETS[arguments.preset])
+    timed, trees, asked = (
+        s._replace(seed=arguments.seed) for s in PRESETS[arguments.preset]
+    )
     posterior = subject.random_posterior(arguments.seed)
     rows = subject.inputs(arguments.seed, max(timed.rows))
     found = {}
@@ -82,6 +95,8 @@ def main(arguments: Arguments) -> None:
     measures = report.contest_measures(found)
     measures += [Measure(f"output_difference.{n}", e) for n, e in same.items()]
     measures += report.draw_measures(generators.measure(timed, posterior))
+    scores = generator_scores.measure(asked)
+    measures += generator_scores.score_measures(scores)
     planned_trees = {
         "digits": planned.measure(planned.digits(trees), trees, timed),
         "untrained": planned.measure(
@@ -93,7 +108,11 @@ def main(arguments: Arguments) -> None:
         "format": io.RESULT_FORMAT,
         "system": "bnn",
         "preset": arguments.preset,
-        "settings": {"contests": timed._asdict(), "trees": trees._asdict()},
+        "settings": {
+            "contests": timed._asdict(),
+            "trees": trees._asdict(),
+            "generators": asked._asdict(),
+        },
         "seed": arguments.seed,
         "versions": {**io.versions(), **versions},
         "device": "cpu, 1 core",
@@ -101,6 +120,7 @@ def main(arguments: Arguments) -> None:
         "measures": [dataclasses.asdict(m) for m in measures],
         "notes": [
             *report.notes(timed, planned_trees, trees, missing),
+            *generator_scores.notes(asked, scores),
             *arguments.remark,
         ],
     }

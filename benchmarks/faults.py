@@ -48,9 +48,9 @@ class Arguments:
     """About how long a run takes."""
     pictures: int = 1000
     """Test pictures of the trained network."""
-    devices: int = 24
+    devices: int = 32
     """Faulty devices per weight rate."""
-    runs: int = 12
+    runs: int = 32
     """Noisy runs per feature rate."""
     injected: int = 20_000
     """Injections drawn from all faults."""

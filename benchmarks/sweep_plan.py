@@ -3,12 +3,15 @@
     python benchmarks/sweep_plan.py
 
 A unit of 16 trials of a small network (three convolutions and a linear layer, or three
-linear layers), with weights that differ between trials, or with features that do. Says
-which way `jeff.sweep.make_plan` takes by itself, and times the groups that it makes
-where it takes neither all trials together nor one at a time. Programs take turns.
+linear layers), with weights that differ between trials, or with features that do. Their
+faults are drawn sparsely, by `jeff.faults`, or as one would write it, with
+`jax.random.bernoulli` for every element. Says which way `jeff.sweep.make_plan` takes by
+itself, and times groups of a few trials where it takes them or where weights differ.
+Programs take turns.
 """
 
 import dataclasses
+import itertools
 import pathlib
 import time
 
@@ -18,6 +21,7 @@ import numpy as np
 import tyro
 
 from jeff import io, sweep
+from jeff.faults import on_weights, stuck_at
 from jeff.sweep.engine.execute import Devices
 from jeff.sweep.planning import choose
 from jeff.sweep.planning.arguments import checked
@@ -25,6 +29,9 @@ from pallas_kernels import timing
 
 RECORDS = pathlib.Path(__file__).resolve().parent / "records"
 UNIT = 16
+FEW = 4  # trials in a group, where the plan has no groups of its own
+RATE = 1e-3  # per bit where draws are sparse, per element where they are not
+DRAWS = ("sparse", "bernoulli")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,23 +80,40 @@ def apply(weights, x, after=lambda i, y: y):
     return x
 
 
-def hit(key, i, rate, x):
+def bernoulli(key, rate, x):
     """Some elements set to zero."""
-    dead = jax.random.bernoulli(jax.random.fold_in(key, i), rate, x.shape)
-    return jnp.where(dead, 0.0, x)
+    return jnp.where(jax.random.bernoulli(key, rate, x.shape), 0.0, x)
 
 
-def trial(kind, weights):
+def bits(rate):
+    """Some bits set to zero, which leaves numbers as small as they were."""
+    return stuck_at(rate, one_share=0.0, method="sparse", max_rate=RATE)
+
+
+def sparse(key, rate, x):
+    """The same for one array."""
+    model = bits(rate)
+    return model.inject(model.sample(key, x), x)
+
+
+def trial(kind, draws, weights):
     """Faults of weights, drawn once per trial, or of features, drawn per batch."""
+    hit = {"sparse": sparse, "bernoulli": bernoulli}[draws]
 
     def draw(key, rate, design):
         if kind == "features":
             return key, rate
-        return [hit(key, i, rate, w) for i, w in enumerate(weights)]
+        if draws == "sparse":  # all leaves at once
+            model = on_weights(bits(rate))
+            return model.inject(model.sample(key, weights), weights)
+        return [hit(jax.random.fold_in(key, i), rate, w) for i, w in enumerate(weights)]
 
     def evaluate(faulty, batch):
+        def after(i, y):
+            return hit(jax.random.fold_in(faulty[0], i), faulty[1], y)
+
         if kind == "features":
-            y = apply(weights, batch.data, lambda i, y: hit(faulty[0], i, faulty[1], y))
+            y = apply(weights, batch.data, after)
         else:
             y = apply(faulty, batch.data)
         return jnp.sum(jnp.where(batch.valid[:, None], y, 0.0))
@@ -99,7 +123,7 @@ def trial(kind, weights):
 
 def prepared(subject, batch, over):
     """The plan of a sweep of one unit, and a function that runs it once."""
-    case = checked(*subject, rates=[0.01], trials=UNIT, data=batch)
+    case = checked(*subject, rates=[RATE], trials=UNIT, data=batch)
     plan = choose.prepare(
         case, over=over, unit=UNIT, batch=len(batch), devices=jax.local_devices()[:1]
     )
@@ -107,13 +131,26 @@ def prepared(subject, batch, over):
     return lambda: next(iter(devices.compute([0], 1)))[1]
 
 
+def processor_seconds(runs, repeats):
+    """What each way takes of all cores together, in turns."""
+    found = {way: [] for way in runs}
+    for _ in range(repeats):
+        for way, run in runs.items():
+            start = time.process_time()
+            run()
+            found[way].append(time.process_time() - start)
+    return {way: np.asarray(seconds) for way, seconds in found.items()}
+
+
 def measures(case, subject, batch, repeats):
     """The numbers of one case."""
     group = sweep.make_plan(
-        *subject, rates=[0.01], trials=UNIT, data=batch, unit=UNIT, batch=len(batch)
+        *subject, rates=[RATE], trials=UNIT, data=batch, unit=UNIT, batch=len(batch)
     ).group
     chosen = {1: "map", UNIT: "vmap"}.get(group, "groups")
     ways = {"map": 1, "vmap": UNIT, chosen: group}
+    if ".weights." in case:
+        ways.setdefault("groups", FEW)
     runs = {way: prepared(subject, batch, number) for way, number in ways.items()}
     got = {way: run()[""] for way, run in runs.items()}
     for way in runs:
@@ -128,6 +165,8 @@ def measures(case, subject, batch, repeats):
     for way in seconds:
         if way != chosen:
             found[f"ratio.{way}.{case}"] = (seconds[way] / seconds[chosen], "")
+    spent = processor_seconds(runs, repeats)
+    found[f"processor_ratio.{case}"] = (spent["vmap"] / spent["map"], "")
     spreads = [(n, timing.spread(s), unit) for n, (s, unit) in found.items()]
     return [
         {
@@ -141,25 +180,26 @@ def measures(case, subject, batch, repeats):
 def main(arguments: Arguments) -> None:
     """Runs the benchmark and writes the record."""
     start, key, found = time.perf_counter(), jax.random.key(0), []
-    for make in (convolutions, products):
+    layers = (convolutions, products)
+    cases = itertools.product(layers, ("weights", "features"), DRAWS, arguments.batches)
+    for make, kind, draws, size in cases:
         weights, shape = make(key)
-        for kind in ("weights", "features"):
-            for size in arguments.batches:
-                batch = np.asarray(jax.random.normal(key, (size, *shape)))
-                case = f"{make.__name__}.{kind}.batch{size}"
-                subject = (trial(kind, weights), key)
-                new = measures(case, subject, batch, arguments.repeats)
-                found += new
-                for m in (m for m in new if m["name"].startswith("ratio.")):
-                    value = f"{m['value']:.2f} [{m['low']:.2f}, {m['high']:.2f}]"
-                    print(f"{m['name']}: {value}")
+        batch = np.asarray(jax.random.normal(key, (size, *shape)))
+        case = f"{make.__name__}.{kind}.{draws}.batch{size}"
+        new = measures(
+            case, (trial(kind, draws, weights), key), batch, arguments.repeats
+        )
+        found += new
+        for m in (m for m in new if m["name"].startswith("ratio.")):
+            value = f"{m['value']:.2f} [{m['low']:.2f}, {m['high']:.2f}]"
+            print(f"{m['name']}: {value}", flush=True)
     record = {
         "format": io.RESULT_FORMAT,
         "system": "sweep_plan",
         "preset": "default",
         "settings": {
             "batches": list(arguments.batches), "repeats": arguments.repeats,
-            "unit": UNIT,
+            "unit": UNIT, "few": FEW, "rate": RATE,
         },
         "seed": 0,
         "versions": io.versions(),
@@ -167,12 +207,15 @@ def main(arguments: Arguments) -> None:
         "seconds": round(time.perf_counter() - start, 3),
         "measures": found,
         "notes": [
-            "CASE is LAYERS.FAULTS.batchEXAMPLES; a unit of 16 trials at rate 0.01.",
-            "WAY is map (one trial at a time), vmap (all) or groups (what the plan "
-            "takes, where that is neither).",
-            "seconds: median and its 95 % interval by ranks, of a unit; ratio.WAY: "
-            "seconds of the way that the plan does not take over those of the one it "
-            "takes, in the same round: larger than 1 where the plan is right.",
+            f"A unit of {UNIT} trials at rate {RATE:g}: per bit where draws are sparse "
+            "(`jeff.faults`), per element where not (`jax.random.bernoulli`).",
+            f"Together: all {UNIT} trials; in groups: as many at a time as the plan "
+            f"takes, or {FEW} where weights differ and it takes another way.",
+            "Seconds are those of a unit, medians with their 95 % intervals by ranks. "
+            "The plan's way is in bold; beside the others stands their time over its, "
+            "in the same round: larger than 1 where the plan is right.",
+            "Processor time: of all cores, together over one by one. Where it is above "
+            "1 and trials together take less time, they use cores that would be idle.",
             *arguments.remark,
         ],
     }  # fmt: skip

@@ -1,12 +1,16 @@
 """Tables of the record of a Bayesian network on Fashion-MNIST."""
 
+import pathlib
+import runpy
 from typing import Any
 
-from jeff.cli.quantity import estimate, quantity
+from jeff.cli.quantity import quantity
 
 __all__ = ["bnn_fashion"]
 
 Measures = dict[str, dict[str, Any]]
+_SCORES = runpy.run_path(str(pathlib.Path(__file__).with_name("score_tables.py")))
+_text = _SCORES["text"]
 _NAMES = {
     "mean": "posterior, mean weights, one pass",
     "lrt": "posterior, independent voters, LRT",
@@ -24,8 +28,13 @@ _UNCERTAINTIES = {
     "mutual_information": "voters, mutual information",
     "entropy": "voters, entropy",
     "twin_entropy": "twin, entropy",
+    "twin_scaled_entropy": "twin, with a temperature, entropy",
     "ensemble_mutual_information": "ensemble, mutual information",
     "ensemble_entropy": "ensemble, entropy",
+    "ensemble_scaled_mutual_information": (
+        "ensemble, with a temperature, mutual information"
+    ),
+    "ensemble_scaled_entropy": "ensemble, with a temperature, entropy",
 }
 _PRICES = ("products", "draws", "datapath")
 
@@ -48,12 +57,12 @@ def bnn_fashion(record: dict[str, Any]) -> str:
     """
     found = {m["name"]: m for m in record["measures"]}
     parts = [
-        _scores(found),
+        _SCORES["scores"](found, _NAMES),
         _differences(found),
         _detection(found),
         _listed(found, "nll_of_voters.", "voters, LRT", "negative log-likelihood"),
         _trees(found),
-        _choice(found),
+        _SCORES["choice"](found),
     ]
     lines = [line for part in parts if part for line in (*part, "")]
     lines += [f"- {note}".replace("|", "\\|") for note in record["notes"]]
@@ -61,22 +70,6 @@ def bnn_fashion(record: dict[str, Any]) -> str:
     preset = "" if record["preset"] == "default" else f" --preset {record['preset']}"
     made = f"Made by `python benchmarks/bnn_fashion.py{preset}` on {record['device']}"
     return "\n".join([*lines, "", f"{made} ({versions})."])
-
-
-def _scores(found: Measures) -> list[str]:
-    names = [n for n in _NAMES if f"accuracy.{n}" in found]
-    if not names:
-        return []
-    lines = [
-        "| prediction | accuracy | negative log-likelihood | ECE | ECE if calibrated "
-        "| Brier score |",
-        "| --- | --- | --- | ---: | --- | ---: |",
-    ]
-    for name in names:
-        kinds = ("accuracy", "nll", "ece", "ece_if_calibrated", "brier")
-        texts = " | ".join(_text(found, f"{kind}.{name}") for kind in kinds)
-        lines.append(f"| {_NAMES[name]} | {texts} |")
-    return lines
 
 
 def _differences(found: Measures) -> list[str]:
@@ -130,31 +123,3 @@ def _trees(found: Measures) -> list[str]:
     shares = [n for n in found if n.startswith("variance_share.fashion.")]
     said = ", ".join(quantity(found[n]["value"], "fraction") for n in shares)
     return [*lines, "", f"Shares of the levels in the variance of a voter: {said}."]
-
-
-def _choice(found: Measures) -> list[str]:
-    prefix = "validation_nll."
-    weights = [n.removeprefix(prefix) for n in found if n.startswith(prefix)]
-    if not weights or "kl_weight" not in found:
-        return []
-    lines = [
-        "| weight of the divergence | negative log-likelihood, held out "
-        "| ECE, held out |",
-        "| ---: | --- | ---: |",
-    ]
-    chosen = f"{found['kl_weight']['value']:g}"
-    for weight in weights:
-        kinds = (f"validation_{kind}.{weight}" for kind in ("nll", "ece"))
-        texts = " | ".join(_text(found, name) for name in kinds)
-        mark = " (chosen)" if weight == chosen else ""
-        lines.append(f"| {weight}{mark} | {texts} |")
-    return lines
-
-
-def _text(found: Measures, name: str) -> str:
-    """A measure with its interval, nothing if it is not there."""
-    if name not in found:
-        return ""
-    m = found[name]
-    number, suffix, ends = estimate(m["value"], m["low"], m["high"], m["unit"])
-    return " ".join(part for part in (number, suffix, ends) if part)

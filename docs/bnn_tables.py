@@ -1,11 +1,17 @@
 """Tables of the record of Bayesian networks: goals, ratios, times, memory, draws."""
 
+import pathlib
 import re
+import runpy
 from typing import Any
 
 from jeff.cli.quantity import estimate, quantity
 
 __all__ = ["bnn_benchmark", "bnn_summary"]
+
+_SENTENCES = runpy.run_path(str(pathlib.Path(__file__).with_name("bnn_sentences.py")))[
+    "bnn_sentences"
+]
 
 Measures = dict[str, dict[str, Any]]
 _CASE = re.compile(r"(?P<name>\w+?)_b(?P<rows>\d+)_t(?P<voters>\d+)")
@@ -35,12 +41,20 @@ _RATIOS = {
     "torch_lrt.lrt": "LRT in torch / LRT",
     "torch_lrt.lrt16": "LRT in torch / LRT, 16 bits",
 }
+_KINDS = {
+    "ratio": "times faster",
+    "seconds": "time",
+    "peak_bytes": "peak memory",
+    "compiled_bytes": "memory as compiled",
+}
 _GENERATORS = {
     "normal32": "`jax.random.normal`, float32",
+    "normal32_again": "the same, other keys",
     "jax_bfloat16": "`jax.random.normal`, bfloat16",
     "normal16": "`dm_bnn.normal16`",
     "normal8": "`dm_bnn.normal8`",
-    "clt": "`hwsim.rng.clt`",
+    "clt2": "`hwsim.rng.clt`, 2 words",
+    "clt": "`hwsim.rng.clt`, 12 words",
     "rlf": "`hwsim.rng.rlf`",
     "wallace": "`hwsim.rng.wallace`",
 }
@@ -58,17 +72,23 @@ def bnn_benchmark(record: dict[str, Any]) -> str:
     Examples:
       >>> measure = {"name": "seconds.lrt_b1_t100", "value": 1e-3, "unit": "s"}
       >>> record = {"device": "cpu, 1 core", "versions": {}, "notes": [], "measures": [
-      ...     measure | {"low": 0.9e-3, "high": 1.2e-3}], "preset": "default"}
+      ...     measure | {"low": 0.9e-3, "high": 1.2e-3, "trials": 6}],
+      ...     "preset": "default"}
       >>> print(bnn_benchmark(record).splitlines()[2])
       | LRT, 1 row, 100 voters | at most 2 ms | 1.000 ms [0.900, 1.200] |
     """
     found = {m["name"]: m for m in record["measures"]}
     parts = [
         _goals(found),
+        _SENTENCES(found),
         _grid(found, "ratio", _RATIOS),
         _grid(found, "seconds", _CONTENDERS),
         _grid(found, "peak_bytes", _CONTENDERS),
+        _grid(found, "compiled_bytes", _CONTENDERS),
+        _compiling(found),
+        _agreement(found),
         _draws(found),
+        _scores(found),
         _trees(found),
     ]
     lines = [line for part in parts if part for line in (*part, "")]
@@ -77,7 +97,7 @@ def bnn_benchmark(record: dict[str, Any]) -> str:
 
 
 def bnn_summary(record: dict[str, Any]) -> str:
-    """What the project set itself as goals.
+    """What the project set itself as goals, and where jeff is faster and slower.
 
     Args:
       record: As `bnn_benchmark`.
@@ -86,7 +106,8 @@ def bnn_summary(record: dict[str, Any]) -> str:
       Markdown.
     """
     found = {m["name"]: m for m in record["measures"]}
-    return "\n".join([*_goals(found), "", _made(record)])
+    parts = [_goals(found), _SENTENCES(found)[:2], [_made(record)]]
+    return "\n\n".join("\n".join(part) for part in parts if part)
 
 
 def _made(record: dict[str, Any]) -> str:
@@ -127,17 +148,49 @@ def _grid(found: Measures, kind: str, columns: dict[str, str]) -> list[str]:
     if not used:
         return []
     titles = " | ".join(columns[c] for c in used)
-    what = {"ratio": "times faster", "seconds": "time", "peak_bytes": "peak memory"}
+    timed = kind in ("ratio", "seconds")
     lines = [
-        f"| rows x voters, {what[kind]} | {titles} |",
-        "| --- |" + " ---: |" * len(used),
+        f"| rows x voters, {_KINDS[kind]} |{' rounds |' * timed} {titles} |",
+        "| --- |" + " ---: |" * (len(used) + timed),
     ]
     for (voters, rows), of_cell in sorted(cells.items()):
-        texts = (
+        texts = [
             _short(of_cell[c], kind == "ratio") if c in of_cell else "" for c in used
-        )
+        ]
+        if timed:
+            rounds = {m["trials"] for m in of_cell.values()}
+            texts.insert(0, ", ".join(map(str, sorted(rounds))))
         lines.append(f"| {rows} x {voters:,} | {' | '.join(texts)} |")
     return lines
+
+
+def _compiling(found: Measures) -> list[str]:
+    """How long each contender of jeff is compiled, over all cells."""
+    rows = []
+    for contender, title in _CONTENDERS.items():
+        prefix = f"compile_seconds.{contender}_b"
+        seconds = [m["value"] for n, m in found.items() if n.startswith(prefix)]
+        if seconds:
+            ends = " to ".join(f"{s:.2f} s" for s in (min(seconds), max(seconds)))
+            rows.append(f"| {title} | {ends} |")
+    head = ["| contender | tracing and compiling, over all cells |", "| --- | ---: |"]
+    return [*head, *rows] if rows else []
+
+
+def _agreement(found: Measures) -> list[str]:
+    """How far outputs for the same noise are apart."""
+    prefix = "output_difference."
+    rows = [
+        f"| {_CONTENDERS[n.removeprefix(prefix)]} | {m['value']:.1e} |"
+        for n, m in found.items()
+        if n.startswith(prefix)
+    ]
+    head = [
+        "| for the same noise | largest difference from jeff's outputs, relative to "
+        "the largest |",
+        "| --- | ---: |",
+    ]
+    return [*head, *rows] if rows else []
 
 
 def _draws(found: Measures) -> list[str]:
@@ -156,6 +209,27 @@ def _draws(found: Measures) -> list[str]:
         voters = found.get(f"hybrid_seconds.{name}")
         texts.append("" if voters is None else _short(voters, False))
         lines.append(f"| {_GENERATORS.get(name, name)} | {' | '.join(texts)} |")
+    return lines
+
+
+def _scores(found: Measures) -> list[str]:
+    """Accuracy and calibration by generator, and differences from JAX's."""
+    kinds = ("accuracy", "ece", "nll")
+    names = [n for n in _GENERATORS if f"accuracy.{n}" in found]
+    if not names:
+        return []
+    titles = ("accuracy", "ECE", "negative log-likelihood")
+    columns = " | ".join(f"{t} | difference" for t in titles)
+    lines = [f"| generator, digits | {columns} |", "| --- |" + " --- |" * 6]
+    for name in names:
+        texts = []
+        for kind in kinds:
+            m, d = (
+                found[f"{kind}.{name}"],
+                found.get(f"{kind}_difference.{name}.normal32"),
+            )
+            texts += [_middle(m), "" if d is None else _middle(d)]
+        lines.append(f"| {_GENERATORS[name]} | {' | '.join(texts)} |")
     return lines
 
 

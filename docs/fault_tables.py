@@ -34,6 +34,10 @@ _RATIOS = {  # measure: what jeff does, what the peer does, goal
     "torch.one_image": ("one image, no faults", _SAME, ""),
     "torch.features": ("64 images, no faults", _SAME, ""),
 }
+_DENSE = {
+    "bernoulli": "`jax.random.bernoulli` of every bit",
+    "dense": "jeff's own, `bit_words(method='dense')`",
+}
 _CONTESTS = {
     "one_image": "faulty models per second, one image",
     "features": "faulty inferences per second, 64 images",
@@ -100,11 +104,15 @@ def fault_sampler(record: dict[str, Any]) -> str:
       ... ]
       >>> record = {"device": "cpu, 2 cores", "versions": {}, "notes": [],
       ...     "measures": measures}
-      >>> print(fault_sampler(record).splitlines()[2])
-      | 0.001 | sparse, drawn | 80 µs | 112.5 [90.0, 130.0] |  |  |  |  |
+      >>> lines = fault_sampler(record).splitlines()
+      >>> lines[2]
+      "| jeff's own, `bit_words(method='dense')` | 112.5 [90.0, 130.0] |  | 100 |"
+      >>> lines[6]
+      '| 0.001 | sparse, drawn | 80 µs | 112.5 [90.0, 130.0] |  |  |  |  |'
     """
     found = {m["name"]: m for m in record["measures"]}
-    lines = [
+    lines = _sampler_goal(found)
+    lines += [
         "| rate per bit | sampler | all cores | dense over it [95 %] | Bernoulli over "
         "it [95 %] | one core | dense over it [95 %] | Bernoulli over it [95 %] |",
         "| ---: | --- | ---: | --- | --- | ---: | --- | --- |",
@@ -123,6 +131,20 @@ def fault_sampler(record: dict[str, Any]) -> str:
         lines.append(_row(cells))
     lines += ["", *(f"- {note}".replace("|", "\\|") for note in record["notes"])]
     return "\n".join([*lines, "", _made("fault_sampler", record)])
+
+
+def _sampler_goal(found: Measures) -> list[str]:
+    """Dense masks over sparse ones at 1e-3, for which there is a goal."""
+    lines = [
+        "| dense mask at 1e-3, over the sparse one | all cores | one core | goal |",
+        "| --- | --- | --- | ---: |",
+    ]
+    for name, what in _DENSE.items():
+        measure = f"ratio.{name}.draw.sparse.0.001"
+        both = [found.get(measure + own) for own in ("", "_one_core")]
+        if any(both):
+            lines.append(_row([what, *map(_cell, both), "100"]))
+    return [*lines, ""] if len(lines) > 2 else []
 
 
 def _ratios(found: Measures) -> list[str]:

@@ -3,9 +3,9 @@
 Between ``<!-- results:NAME -->`` and ``<!-- /results:NAME -->`` stands a table of
 ``benchmarks/records/NAME.json``; between the same with ``summary:NAME`` a shorter one,
 with ``goals:NAME`` one of what the kernel is to reach on that device, which says "not
-measured" where the record, or a number in it, is missing. Usage: ``python
-docs/make_tables.py [--check]``; with ``--check`` nothing is written, and a table that
-is out of date is an error.
+measured" where the record, or a number in it, is missing; ``results:NAME/PART`` takes
+a part of a record. Usage: ``python docs/make_tables.py [--check]``; with ``--check``
+nothing is written, and a table that is out of date is an error.
 """
 
 import pathlib
@@ -23,12 +23,23 @@ BNN = runpy.run_path(str(pathlib.Path(__file__).with_name("bnn_tables.py")))
 BNN_FASHION = runpy.run_path(
     str(pathlib.Path(__file__).with_name("bnn_fashion_tables.py"))
 )
+BNN_MEMORY = runpy.run_path(
+    str(pathlib.Path(__file__).with_name("bnn_memory_tables.py"))
+)
+DIGITS = runpy.run_path(str(pathlib.Path(__file__).with_name("digits_bnn_tables.py")))
+DM_BNN = runpy.run_path(str(pathlib.Path(__file__).with_name("dm_bnn_tables.py")))
+DRAWN = runpy.run_path(str(pathlib.Path(__file__).with_name("draw_matmul_tables.py")))
 EFFECT = runpy.run_path(str(pathlib.Path(__file__).with_name("effect_tables.py")))
 FAULTS = runpy.run_path(str(pathlib.Path(__file__).with_name("fault_tables.py")))
+PLANS = runpy.run_path(str(pathlib.Path(__file__).with_name("plan_tables.py")))
+STATISTICS = runpy.run_path(
+    str(pathlib.Path(__file__).with_name("statistics_tables.py"))
+)
 MARKED = re.compile(
-    r"(?P<open><!-- (?P<kind>results|goals|summary):(?P<name>[\w.-]+) -->\n)"
+    r"(?P<open><!-- (?P<label>(?P<kind>results|goals|summary):(?P<name>[\w.-]+)"
+    r"(?:/(?P<part>\w+))?) -->\n)"
     r".*?"
-    r"(?P<close><!-- /(?P=kind):(?P=name) -->)",
+    r"(?P<close><!-- /(?P=label) -->)",
     re.DOTALL,
 )
 
@@ -271,6 +282,8 @@ def filled(text: str) -> str:
             content = goals(record)
         elif record is None:
             content = "No record yet."
+        elif match["part"]:
+            content = _PARTS[record["system"]](record, match["part"])
         elif match["kind"] == "summary":
             content = _SUMMARIES[record["system"]](record)
         else:
@@ -283,17 +296,24 @@ def filled(text: str) -> str:
 _TABLES = {
     "bnn": BNN["bnn_benchmark"],
     "bnn_fashion": BNN_FASHION["bnn_fashion"],
+    "bnn_memory": BNN_MEMORY["bnn_memory"],
     "decode": decoding,
     "dequant_matmul": products,
+    "digits_bnn": DIGITS["digits_bnn"],
+    "draw_matmul": DRAWN["drawn"],
     "fault_sampler": FAULTS["fault_sampler"],
     "faults": FAULTS["fault_benchmark"],
     "integer_dot": integers,
     "mbq_effect": EFFECT["effect"],
     "qwix_awq": beside_qwix,
+    "sweep_plan": PLANS["sweep_plan"],
 }
+
+_PARTS = {"campaign_statistics": STATISTICS["campaign_statistics"]}
 
 _SUMMARIES = {
     "bnn": BNN["bnn_summary"],
+    "dm-bnn": DM_BNN["dm_bnn_summary"],
     "faults": FAULTS["fault_summary"],
     "mbq_effect": EFFECT["effect_summary"],
 }

@@ -1,4 +1,4 @@
-"""What the records of all benchmarks have in common: frame, measures, what is absent.
+"""What the records of `jeff bench` have in common: frame, measures, what is absent.
 
 A record has the fields of every result of the project (`jeff.io`); what it does not
 hold was not measured.

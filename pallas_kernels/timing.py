@@ -139,7 +139,9 @@ def _fed(x: jax.Array, y: jax.Array) -> jax.Array:
     return lax.dynamic_update_slice(x, y.astype(x.dtype), (0, 0))
 
 
-def times(programs: Mapping[str, Program], repeats: int) -> dict[str, np.ndarray]:
+def times(
+    programs: Mapping[str, Program], repeats: int, *, warm_up: bool = True
+) -> dict[str, np.ndarray]:
     """Seconds per product; programs take turns, so that noise hits all alike.
 
     Every other round is in the opposite order.
@@ -147,12 +149,15 @@ def times(programs: Mapping[str, Program], repeats: int) -> dict[str, np.ndarray
     Args:
       programs: What to time, by name.
       repeats: Rounds in which every program has its turn.
+      warm_up: Whether every program runs once before that; not needed where all have
+        run before.
 
     Returns:
       ``[repeats]`` seconds of wall-clock time per product, by name.
     """
-    for program in programs.values():
-        program.run()  # compiles
+    if warm_up:
+        for program in programs.values():
+            program.run()  # compiles
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     for i in range(repeats):
         for name, program in list(programs.items())[:: -1 if i % 2 else 1]:

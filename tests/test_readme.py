@@ -42,6 +42,13 @@ def test_the_example_of_the_readme_prints_what_it_says(python, tmp_path):
     assert done.stdout == said, done.stderr
 
 
+def test_the_example_of_faults_prints_what_it_says(python, tmp_path):
+    code, said = pages.example("README.md", "faults")
+    assert code.count("\n") < 25
+    done = python("-c", code, cwd=tmp_path)
+    assert done.stdout == said, done.stderr
+
+
 def test_the_skeleton_of_a_study_runs(python, tmp_path):
     text = (ROOT / "docs" / "adding_a_system.md").read_text()
     code = re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)

@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,9 @@ from jeff import dm_bnn
 from pallas_kernels import timing
 
 __all__ = [
+    "FEWEST",
+    "MODES",
+    "PEERS",
     "Built",
     "Cell",
     "Settings",
@@ -24,6 +27,7 @@ __all__ = [
     "cells",
     "measure",
     "program",
+    "rounds",
     "trees",
 ]
 
@@ -33,9 +37,8 @@ MODES = (
 """jeff's contenders; those named 16 draw numbers of 16 random bits."""
 PEERS = ("bayesian_torch", "bayesian_torch_flipout", "blitz", "torch_lrt")
 """The others."""
-_ROWS_TOGETHER = 256  # of LRT: voters times rows, so that they stay in the cache
-_MANY = 1000  # voters, at which slow contenders run at one row or not at all
-_MANY_ROWS = 64  # beyond which trees and LRT in torch do not run with so many voters
+FEWEST = 2
+"""Rounds, however long they take."""
 
 
 class Settings(NamedTuple):
@@ -44,9 +47,10 @@ class Settings(NamedTuple):
     Attributes:
       rows: Numbers of inputs at a time.
       voters: Numbers of voters.
-      repeats: Timed runs of every contender.
+      repeats: Rounds, in which every contender runs once, at most.
       seconds: How long a run takes at least.
       seed: Of weights, inputs and draws.
+      cell_seconds: How long the rounds of a contest may take; `FEWEST` are run anyway.
     """
 
     rows: Sequence[int]
@@ -54,22 +58,19 @@ class Settings(NamedTuple):
     repeats: int
     seconds: float
     seed: int
+    cell_seconds: float = math.inf
 
 
 class Cell(NamedTuple):
-    """One contest.
+    """One contest, of all contenders.
 
     Attributes:
       rows: Inputs at a time.
-      voters: Of each.
-      modes: jeff's contenders.
-      peers: The others, if they are there.
+      voters: Of each contender.
     """
 
     rows: int
     voters: int
-    modes: tuple[str, ...]
-    peers: tuple[str, ...]
 
 
 class Built(NamedTuple):
@@ -105,25 +106,17 @@ def trees(voters: int) -> tuple[int, int, int]:
     return voters // second, second, 1
 
 
-def cells(settings: Settings) -> Iterator[Cell]:
-    """The contests, with what is too slow left out.
+def cells(settings: Settings) -> list[Cell]:
+    """The contests: every number of rows with every number of voters.
 
     Args:
       settings: What is timed.
 
-    Yields:
-      Cells. What draws all weights takes ten times as long at 1,000 voters as at 100:
-      of such contenders only naive and bayesian-torch run there, at one row.
+    Returns:
+      Cells, those of few voters first.
     """
-    for voters, rows in itertools.product(settings.voters, settings.rows):
-        modes, peers = MODES, PEERS
-        if voters >= _MANY:
-            modes, peers = ("lrt",), ()
-            if rows <= _MANY_ROWS:
-                modes, peers = ("tree", "tree_shared", "lrt"), ("torch_lrt",)
-            if rows == 1:
-                modes, peers = ("naive", *modes), ("bayesian_torch", *peers)
-        yield Cell(rows, voters, modes, peers)
+    sizes = itertools.product(settings.voters, settings.rows)
+    return [Cell(rows, voters) for voters, rows in sizes]
 
 
 def build(mode: str, x: np.ndarray, posterior: Any, voters: Any, **options) -> Built:
@@ -165,28 +158,54 @@ def contender(mode: str, cell: Cell, x: np.ndarray, posterior: Any) -> Built:
     if mode in ("tree", "tree_shared"):
         shared = mode == "tree_shared"
         return build("best", x, posterior, trees(cell.voters), shared=shared)
-    chunk = {"lrt": max(1, _ROWS_TOGETHER // cell.rows), "flipout": 1}.get(mode)
-    return build(mode, x, posterior, cell.voters, chunk=chunk, draw=draw)
+    return build(mode, x, posterior, cell.voters, draw=draw)
 
 
-def program(run: Callable[[], Any], seconds: float) -> timing.Program:
+def program(
+    run: Callable[[], Any], seconds: float, once: float | None = None
+) -> timing.Program:
     """A call as a program that repeats it for some time.
 
     Args:
       run: The call; it waits for its result.
       seconds: How long a run takes at least, about.
+      once: How long a call takes; if unknown, it is made twice to see.
 
     Returns:
       The program.
     """
-    run()  # may compile
-    start = time.perf_counter()
-    run()
-    once = time.perf_counter() - start
+    if once is None:
+        run()  # may compile
+        start = time.perf_counter()
+        run()
+        once = time.perf_counter() - start
     calls = max(1, math.ceil(seconds / once))
     return timing.Program(
         lambda: None, lambda: [run() for _ in range(calls)], calls, 1, 0
     )
+
+
+def rounds(
+    programs: Mapping[str, timing.Program], repeats: int, seconds: float
+) -> dict[str, np.ndarray]:
+    """Times programs in turns, in as many rounds as there is time for.
+
+    Args:
+      programs: What to time, by name; all have run before.
+      repeats: Rounds at most.
+      seconds: Time for all rounds; what the first one takes says how many fit, and
+        `FEWEST` are run anyway.
+
+    Returns:
+      By name, ``[rounds]`` seconds per call, the same number for all.
+    """
+    first = timing.times(programs, 1, warm_up=False)
+    spent = sum(first[name][0] * p.products for name, p in programs.items())
+    fit = int(min(repeats, seconds / spent))
+    count = max(fit, min(repeats, FEWEST))
+    turned = dict(reversed(programs.items()))
+    others = timing.times(turned, count - 1, warm_up=False)
+    return {name: np.append(first[name], others[name]) for name in programs}
 
 
 class Timed(NamedTuple):
@@ -218,19 +237,20 @@ def measure(cell: Cell, settings: Settings, posterior: Any, peers: Peers) -> Tim
       What was found.
     """
     x = subject.inputs(settings.seed, cell.rows)
-    built = {mode: contender(mode, cell, x, posterior) for mode in cell.modes}
-    programs = {m: program(b.run, settings.seconds) for m, b in built.items()}
-    names = [name for name in cell.peers if name in peers.names]
-    size = cell.rows, cell.voters
-    for name in names:
-        programs[name] = peers.program(name, *size, settings.seconds)
-    repeats = settings.repeats if cell.voters < _MANY else min(3, settings.repeats)
-    seconds = timing.times(programs, repeats)
+    built = {mode: contender(mode, cell, x, posterior) for mode in MODES}
+    names = [name for name in PEERS if name in peers.names]
     peaks = {mode: peak_growth(b.run) for mode, b in built.items()}
-    peaks |= {name: peers.peak(name, *size) for name in names}
+    peaks |= {name: peers.peak(name, *cell) for name in names}
+    programs = {
+        mode: program(b.run, settings.seconds, peaks[mode].seconds)
+        for mode, b in built.items()
+    }
+    for name in names:
+        once = peaks[name].seconds
+        programs[name] = peers.program(name, *cell, settings.seconds, once)
     return Timed(
-        seconds,
-        {name: peak for name, peak in peaks.items() if peak is not None},
+        rounds(programs, settings.repeats, settings.cell_seconds),
+        {name: p.nbytes for name, p in peaks.items() if p.nbytes is not None},
         {m: b.nbytes for m, b in built.items()},
         {m: b.compile_seconds for m, b in built.items()},
     )

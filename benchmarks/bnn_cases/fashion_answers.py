@@ -135,6 +135,12 @@ def detection(
         "twin": twin_logits(nets.twins[:1], digits.images),
         "ensemble": twin_logits(nets.twins, digits.images),
     }
+    heat = np.float32(nets.chosen.twin_temperature)
+    heats = np.float32(nets.chosen.ensemble_temperature)
+    logits |= {
+        "twin_scaled": logits["twin"] / heat,
+        "ensemble_scaled": logits["ensemble"] / heats,
+    }
     other = {name: dm_bnn.predictive(of_name) for name, of_name in logits.items()}
 
     def both(name, field):
@@ -145,8 +151,13 @@ def detection(
         "mutual_information": both("lrt", "mutual_information"),
         "entropy": both("lrt", "entropy"),
         "twin_entropy": both("twin", "entropy"),
+        "twin_scaled_entropy": both("twin_scaled", "entropy"),
         "ensemble_mutual_information": both("ensemble", "mutual_information"),
         "ensemble_entropy": both("ensemble", "entropy"),
+        "ensemble_scaled_mutual_information": both(
+            "ensemble_scaled", "mutual_information"
+        ),
+        "ensemble_scaled_entropy": both("ensemble_scaled", "entropy"),
     }
     counts = len(said["lrt"].entropy), len(digits.labels)
     positive = np.repeat([False, True], counts)

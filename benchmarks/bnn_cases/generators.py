@@ -13,7 +13,7 @@ from hwsim import rng
 from jeff import dm_bnn
 from pallas_kernels import timing
 
-__all__ = ["GENERATORS", "Speeds", "measure"]
+__all__ = ["GENERATORS", "Draw", "Speeds", "measure"]
 
 Draw = Callable[[jax.Array, int], jax.Array]
 
@@ -31,12 +31,13 @@ GENERATORS: dict[str, Draw] = {
     "jax_bfloat16": _half,
     "normal16": dm_bnn.normal16,
     "normal8": dm_bnn.normal8,
+    "clt2": rng.clt.normal(rng.Clt(terms=2)),
     "clt": rng.clt.normal(),
     "rlf": rng.rlf.normal(),
     "wallace": rng.wallace.normal(),
 }
 """By name: JAX's normal numbers of 32 bits and in bfloat16, those of `jeff.dm_bnn` of
-16 and 8 bits, simulated hardware."""
+16 and 8 bits, simulated hardware (sums of 2 and of 12 words, counts, a pool)."""
 
 
 class Speeds(NamedTuple):
@@ -70,14 +71,14 @@ def measure(settings: contests.Settings, posterior: Any) -> Speeds:
         for name, draw in GENERATORS.items():
             one = contests.program(_reduction(draw, *shape), settings.seconds)
             programs[name] = one._replace(products=one.products * shape[0] * shape[1])
-        found[kind] = timing.times(programs, settings.repeats)
+        found[kind] = timing.times(programs, settings.repeats, warm_up=False)
     x = subject.inputs(settings.seed, 1)
     voters = max(v for v in settings.voters if v <= 100)
     programs = {}
     for name in _IN_VOTERS:
         built = contests.build("hybrid", x, posterior, voters, draw=GENERATORS[name])
         programs[name] = contests.program(built.run, settings.seconds)
-    found["voters"] = timing.times(programs, settings.repeats)
+    found["voters"] = timing.times(programs, settings.repeats, warm_up=False)
     return Speeds(**found)
 
 

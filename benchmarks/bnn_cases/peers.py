@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from peer_process import PeerProcess
 
+from bnn_cases.peak import Peak
 from pallas_kernels import timing
 
 __all__ = ["Peers"]
@@ -62,7 +63,7 @@ class Peers:
         self._folder.cleanup()
 
     def program(
-        self, name: str, rows: int, voters: int, seconds: float
+        self, name: str, rows: int, voters: int, seconds: float, once: float
     ) -> timing.Program:
         """A contender as a program to time.
 
@@ -71,6 +72,7 @@ class Peers:
           rows: Of the inputs.
           voters: How many.
           seconds: About how long a run is to take.
+          once: How long a call takes.
 
         Returns:
           The program.
@@ -82,14 +84,13 @@ class Peers:
             self.forms[name, rows, voters] = told["form"]
             return told["seconds"]
 
-        run(1)
-        calls = max(1, round(seconds / run(1)))
+        calls = max(1, round(seconds / once))
         return timing.Program(lambda: None, lambda: run(calls), calls, 1, 0)
 
-    def peak(self, name: str, rows: int, voters: int) -> int | None:
-        """Peak growth of resident memory during a call, in bytes."""
+    def peak(self, name: str, rows: int, voters: int) -> Peak:
+        """Peak growth of resident memory during a call, and its time."""
         case = {"do": "peak", "name": name, "rows": rows, "voters": voters}
-        return self._process.ask(case)["bytes"]
+        return Peak(**self._process.ask(case))
 
     def injected(
         self,

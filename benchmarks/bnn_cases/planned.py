@@ -128,10 +128,7 @@ def digits(settings: Settings) -> Network:
     Returns:
       The network.
     """
-    trained = digits_mlp.load()
-    posterior = dm_bnn.posterior(
-        trained.mean, trained.std, where=lambda name, _: name.endswith("kernel")
-    )
+    posterior = subject.digits_posterior()
     _, test = digits_mlp.split()
     return Network(digits_mlp.apply, posterior, test.images[: settings.examples])
 
@@ -268,4 +265,4 @@ def _seconds(network: Network, trees, timed) -> dict[tuple, np.ndarray]:
             return jax.block_until_ready(call(key, network.posterior, one))
 
         programs[tree] = contests.program(run, timed.seconds)
-    return timing.times(programs, timed.repeats)
+    return timing.times(programs, timed.repeats, warm_up=False)

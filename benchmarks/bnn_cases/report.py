@@ -137,9 +137,10 @@ def notes(
         "numbers of 16 random bits (dm_bnn.normal16).",
         f"tree, tree_shared: voters of {branches} branches, of which those that share "
         "ancestors are alike: fewer effective voters, see planned_cost.",
-        "What draws all weights takes ten times as long at 1,000 voters as at 100: of "
-        "such contenders only naive and bayesian_torch run there, at one row; trees "
-        "and torch_lrt up to 64 rows.",
+        f"At most {settings.repeats} rounds, fewer where they would take more than "
+        f"{settings.cell_seconds:g} s, at least {contests.FEWEST}: trials says how "
+        "many. Memory is measured before, so that all have run when they are timed; "
+        "peak_bytes is the larger of two calls, of those of more than 2 s of one.",
         "peak_bytes: growth of the process's resident memory during a call; "
         "compiled_bytes: intermediate results and outputs, as XLA's compiler plans "
         "them.",

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jeff import dm_bnn
+from jeff.models import digits_mlp
 
-__all__ = ["SIZES", "STD", "apply", "inputs", "random_posterior"]
+__all__ = ["SIZES", "STD", "apply", "digits_posterior", "inputs", "random_posterior"]
 
 SIZES = (784, 200, 200, 10)
 """Inputs, hidden units, outputs; no biases, as in the formulas that are checked."""
@@ -51,6 +52,18 @@ def random_posterior(seed: int, sizes: Sequence[int] = SIZES) -> dict[str, Any]:
         std = rng.uniform(0.5 * STD, 1.5 * STD, (n, m)).astype(np.float32)
         found[f"fc{i}"] = dm_bnn.MeanField(jnp.asarray(mean), jnp.asarray(std))
     return found
+
+
+def digits_posterior() -> dict[str, Any]:
+    """The embedded trained network for digits.
+
+    Returns:
+      Params of `jeff.models.digits_mlp.apply` with random kernels.
+    """
+    trained = digits_mlp.load()
+    return dm_bnn.posterior(
+        trained.mean, trained.std, where=lambda name, _: name.endswith("kernel")
+    )
 
 
 def inputs(seed: int, rows: int, width: int = SIZES[0]) -> np.ndarray:

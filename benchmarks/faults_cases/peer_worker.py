@@ -51,6 +51,24 @@ faultinject:
       bit_width: 8
     module_type: [Conv2d, Linear]
 """
+_MRFI_CODE = """
+faultinject:
+  - type: weight
+    name: [weight]
+    quantization:
+      method: SymmericQuantization
+      dynamic_range: auto
+      bit_width: 8
+      layerwise: True
+    selector:
+      method: FixPosition
+      position: {place}
+    error_mode:
+      method: IntFixedBitFlip
+      bit_width: 8
+      bit: {bit}
+    module_fullname: [{layer}]
+"""
 _FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 
 
@@ -236,6 +254,45 @@ def same_fault(arrays, images, *, layer: int, place: list[int], value: float) ->
         layer_num=[layer], k=[k], dim1=[c], dim2=[h], dim3=[w], value=[value]
     )
     return faulty(x).tolist()
+
+
+def same_flip(arrays, images, *, layer: int, place: list[int], bit: int) -> list:
+    """Logits of PyTorchFI with one bit of one picture's 8-bit feature flipped.
+
+    The place is ``[picture, channel, row, column]``; PyTorchFI would draw the bit.
+    """
+    from pytorchfi import neuron_error_models
+
+    class Flipped(neuron_error_models.single_bit_flip_func):
+        def _flip_bit_signed(self, value, largest, _):
+            return super()._flip_bit_signed(value, largest, bit)
+
+    net = torch_resnet.build(arrays)
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    with torch.no_grad():
+        ranges = _ranges(net, x)
+        injector = Flipped(net, len(x), input_shape=[3, *x.shape[2:]], bits=8)
+        injector.set_conv_max(ranges)
+        picture, channel, row, column = ([i] for i in place)
+        faulty = injector.declare_neuron_fi(
+            batch=picture, layer_num=[layer], dim1=channel, dim2=row, dim3=column,
+            function=injector.single_bit_flip_signed_across_batch,
+        )  # fmt: skip
+        return faulty(x).tolist()
+
+
+def same_code(arrays, images, *, layer: str, place: int, bit: int) -> list:
+    """Logits of MRFI with a kernel in 8 bits, of which one bit of one code is flipped.
+
+    `place` counts the kernel's entries in torch's order, ``[out, in, row, column]``.
+    """
+    from mrfi import MRFI, EasyConfig
+
+    config = _MRFI_CODE.format(layer=layer, place=place, bit=bit)
+    injected = MRFI(torch_resnet.build(arrays), EasyConfig.load_string(config))
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    with torch.no_grad():
+        return injected(x).tolist()
 
 
 if __name__ == "__main__":

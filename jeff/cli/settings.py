@@ -9,7 +9,7 @@ from typing import Any, Literal
 from jeff.cli.errors import BadInput, nearest, one_line
 from jeff.evaluate import Study
 
-__all__ = ["assign", "choose"]
+__all__ = ["assign", "choose", "parse_value"]
 
 
 def choose(
@@ -83,7 +83,7 @@ def assign(settings: Any, changes: Iterable[str], *, system: str = "it") -> Any:
                 f"{nearest(field, known)}"
             )
         try:
-            values[field] = _parse(text, kinds[field])
+            values[field] = parse_value(text, kinds[field])
         except ValueError as error:
             raise BadInput(f"argument --set {change}: {error}") from error
     try:
@@ -92,11 +92,26 @@ def assign(settings: Any, changes: Iterable[str], *, system: str = "it") -> Any:
         raise BadInput(f"argument --set: {one_line(error)}") from error
 
 
-def _parse(text: str, kind: Any) -> Any:
-    """The value of type `kind` that `text` spells."""
+def parse_value(text: str, kind: Any) -> Any:
+    """The value of a type that a text spells.
+
+    Args:
+      text: What was typed.
+      kind: A type that `assign` understands.
+
+    Returns:
+      The value.
+
+    Raises:
+      ValueError: If the text spells none, or the type is another.
+
+    Examples:
+      >>> parse_value("0.5, 1", tuple[float, ...]), parse_value("yes", bool)
+      ((0.5, 1.0), True)
+    """
     origin, parameters = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
-        return _parse(text, parameters[0])
+        return parse_value(text, parameters[0])
     if origin is Literal:
         return _literal(text, parameters)
     if origin in (typing.Union, types.UnionType):
@@ -130,7 +145,7 @@ def _union(text: str, kinds: tuple[Any, ...]) -> Any:
     problems = []
     for kind in (k for k in kinds if k is not type(None)):
         try:
-            return _parse(text, kind)
+            return parse_value(text, kind)
         except ValueError as error:
             problems.append(str(error))
     raise ValueError(" and ".join(problems))
@@ -139,10 +154,11 @@ def _union(text: str, kinds: tuple[Any, ...]) -> Any:
 def _tuple(text: str, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
     items = [item.strip() for item in text.strip("()").split(",") if item.strip()]
     if kinds[-1] is Ellipsis:
-        return tuple(_parse(item, kinds[0]) for item in items)
+        return tuple(parse_value(item, kinds[0]) for item in items)
     if len(items) != len(kinds):
         raise ValueError(f"{text!r} has {len(items)} items, needs {len(kinds)}")
-    return tuple(_parse(item, kind) for item, kind in zip(items, kinds, strict=True))
+    pairs = zip(items, kinds, strict=True)
+    return tuple(parse_value(item, kind) for item, kind in pairs)
 
 
 def _boolean(text: str) -> bool:

@@ -16,6 +16,7 @@ from jeff.cli.console import console
 from jeff.cli.errors import BadInput, RunFailed, one_line
 from jeff.cli.interrupt import heard
 from jeff.cli.progress import shown
+from jeff.cli.settings import parse_value
 from jeff.cli.sweep_subject import Network, network
 from jeff.cli.systems import System
 from jeff.evaluate import NoProgress
@@ -32,6 +33,7 @@ from jeff.sweep import (
     FaultStudy,
     StudySettings,
     examples,
+    named_fault,
     prepare_study,
     run_study,
     stored_as,
@@ -190,6 +192,7 @@ def _settings(command: arguments.Sweep) -> StudySettings:
     plan = command.plan
     return StudySettings(
         fault=command.fault,
+        fault_settings=_fault_settings(command),
         on=command.on,
         rates=_rates(command.rates),
         trials=command.trials,
@@ -199,10 +202,25 @@ def _settings(command: arguments.Sweep) -> StudySettings:
         margin_method=command.margin_method,
         level=command.level,
         map_trials=command.map_trials if command.map else 0,
+        feature_bits=command.feature_bits,
         over=int(plan) if plan and plan.isdecimal() else plan,
         unit=command.unit,
         batch=command.batch,
     )
+
+
+def _fault_settings(command: arguments.Sweep) -> dict[str, Any]:
+    """What is set of the fault model, by name."""
+    kinds, given = named_fault(command.fault).settings, {}
+    for change in command.changes:
+        name, equals, text = change.partition("=")
+        if not equals:
+            raise BadInput(f"argument --set: {change!r} is not name=value")
+        try:
+            given[name] = parse_value(text, kinds.get(name, str))
+        except ValueError as error:
+            raise BadInput(f"argument --set {change}: {error}") from None
+    return given
 
 
 def _rates(text: str | None) -> tuple[float, ...]:
@@ -231,6 +249,8 @@ def _check_out(out: pathlib.Path, name: str) -> None:
 
 def _record(command, job, seconds, outcome) -> dict[str, Any]:
     settings = dataclasses.asdict(job.study.settings)
+    given = settings.pop("fault_settings")
+    settings |= {f"set.{name}": value for name, value in given.items()}
     settings |= {
         "model": command.model, "images": len(job.study.data.labels),
         "stored": command.stored, "rates": list(job.study.settings.values),
@@ -263,6 +283,9 @@ def _command(command: arguments.Sweep) -> str:
     for field in dataclasses.fields(command):
         value = getattr(command, field.name)
         if field.name in ("model", "out", "json", "distributed"):
+            continue
+        if field.name == "set":
+            words += ["--set", *command.changes] if value else []
             continue
         if value != field.default:
             words.append(f"--{field.name.replace('_', '-')}")

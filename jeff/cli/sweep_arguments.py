@@ -31,10 +31,17 @@ class Sweep:
     fault: str = "bit-flip"
     """bit-flip, stuck-at, adsaf, adsaf-cells, lognormal, reciprocal-normal, mibb,
     fixed-point-flip, gaussian or salt-and-pepper."""
-    on: Annotated[str | None, tyro.conf.arg(metavar="weights|features")] = None
+    # Both `--set a=1 b=2` and `--set a=1 --set b=2`, as of `jeff run`.
+    set: Annotated[
+        tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]],
+        tyro.conf.arg(metavar="NAME=VALUE ..."),
+    ] = ()
+    """Settings of the fault, such as cell_bits=2 of adsaf-cells; may be repeated. A
+    name that it does not have lists those that it has."""
+    on: Annotated[str | None, tyro.conf.arg(metavar="weights|features|both")] = None
     """What is hit; what the fault is meant for if not given."""
     rates: Annotated[str | None, tyro.conf.arg(metavar="1e-5,1e-4,...")] = None
-    """Rates or sigmas in [0, 1]; those of the fault if not given."""
+    """Rates in [0, 1], or sigmas from 0 on; those of the fault if not given."""
     trials: int = 32
     """Faulty devices of each rate; with --margin at most so many."""
     images: int = 64
@@ -62,6 +69,9 @@ class Sweep:
     """Trials of each point of the map."""
     map_images: int = 16
     """Examples that each of them sees."""
+    feature_bits: int | None = None
+    """Width of the fixed-point codes whose bits a map of features flips, such as 8; the
+    bits of floating numbers if not given."""
     plan: Annotated[str | None, tyro.conf.arg(metavar="vmap|map|N")] = None
     """Trials of a unit together, one after another or N at a time; chosen if not
     given."""
@@ -84,3 +94,8 @@ class Sweep:
     """Folder for DIR/sweep-MODEL-FAULT and the report DIR/index.html."""
     json: Flag = False
     """Print what result.json holds instead of a table."""
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """Every ``name=value`` of every ``--set``, in the order they were typed."""
+        return tuple(change for group in self.set for change in group)

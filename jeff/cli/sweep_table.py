@@ -26,7 +26,7 @@ def print_curve(study: FaultStudy, found: Found, out: rich.console.Console) -> N
       out: Where to.
     """
     level = f"{100 * study.settings.level:g} %"
-    rows = [["0", "0", "", quantity(study.golden_accuracy, "fraction"), *[""] * 5]]
+    rows = [["0", "0", "", quantity(study.golden_accuracy, "fraction"), *[""] * 6]]
     for p in found.curve:
         faults = expected_faults(study.fault, p.rate, study.targets)
         rows.append(
@@ -35,16 +35,17 @@ def print_curve(study: FaultStudy, found: Found, out: rich.console.Console) -> N
                 f"{faults:,.4g}",
                 f"{p.trials:,}",
                 *_cells(p.accuracy),
+                _cells(p.any_images)[1] if p.any_images else "",
                 *_cells(p.sdc),
                 quantity(p.critical.value, "fraction"),
                 quantity(p.nonfinite, "fraction"),
             ]
         )
     names = (
-        "rate", "faults\nper trial", "trials", "accuracy", level,
+        "rate", "faults\nper trial", "trials", "accuracy", level, "on new\nimages",
         "answers\nchanged", level, "right made\nwrong", "no\nanswer",
     )  # fmt: skip
-    _print(names, rows, out, first_out=(8, 7, 1, 2, 6, 5))
+    _print(names, rows, out, first_out=(9, 8, 1, 2, 7, 6, 5))
 
 
 def print_layers(found: Found, out: rich.console.Console) -> None:
@@ -85,19 +86,23 @@ def _print(
 ) -> None:
     """Prints a table; where there is no room, whole columns are left out."""
     widths = [
-        3 + max(len(line) for cell in column for line in cell.split("\n"))
+        2 + max(len(line) for cell in column for line in cell.split("\n"))
         for column in zip(names, *rows, strict=True)
     ]
-    shown = list(range(len(names)))
+    empty = {i for i in first_out if not any(row[i] for row in rows)}
+    first_out = [i for i in first_out if i not in empty]
+    shown = [i for i in range(len(names)) if i not in empty]
     for i in first_out:
         if sum(widths[j] for j in shown) > out.width:
             shown.remove(i)
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    table = rich.table.Table(
+        box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
     for i in shown:
         table.add_column(names[i], justify="right" if i else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(rich.text.Text(row[i]) for i in shown))
     out.print(table)
-    if len(shown) < len(names):
+    if len(shown) + len(empty) < len(names):
         gone = [names[i].replace("\n", " ") for i in first_out if i not in shown]
         out.print(f"No room here, but in the report: {', '.join(gone)}.", style="dim")

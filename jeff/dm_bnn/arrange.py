@@ -1,5 +1,6 @@
 """How a program's voters will be drawn: its levels, its tree, the way of every leaf."""
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,6 +8,8 @@ from typing import Any, NamedTuple
 import jax
 
 from jeff import tree
+from jeff.dm_bnn.chunks import words_of_voter
+from jeff.dm_bnn.flipout import layout
 from jeff.dm_bnn.levels import Levels, levels
 from jeff.dm_bnn.mean_field import MeanField
 from jeff.dm_bnn.ways import Ways, ways_of
@@ -27,6 +30,7 @@ class Arrangement(NamedTuple):
       ways: How each is drawn.
       views: By site, how it presents itself.
       sites: The program's sites.
+      words: That one voter holds at a time, see `jeff.dm_bnn.chunks`.
     """
 
     voters: tuple[int, ...]
@@ -34,6 +38,7 @@ class Arrangement(NamedTuple):
     ways: Ways
     views: Mapping[str, Presentation]
     sites: tuple[Site, ...]
+    words: int
 
 
 def arrange(
@@ -43,7 +48,9 @@ def arrange(
     *,
     voters: int | Sequence[int],
     mode: str,
+    shared: bool = False,
     approximate: bool = False,
+    joint: bool = False,
 ) -> Arrangement:
     """Reads a program and arranges its voters.
 
@@ -53,7 +60,9 @@ def arrange(
       x: Its input, or shapes.
       voters: Branches at each level.
       mode: As in `predict`.
+      shared: As in `predict`.
       approximate: As in `predict`.
+      joint: As in `predict`.
 
     Returns:
       The arrangement.
@@ -73,10 +82,28 @@ def arrange(
     branches = _branches(voters, read.number)
     examples = {a.shape[0] for a in jax.tree.leaves(x) if getattr(a, "shape", ())}
     ways = ways_of(
-        mode, read, found.sites, branches, examples=examples, approximate=approximate
-    )
+        mode, read, found.sites, branches, examples=examples, approximate=approximate,
+        shared=shared,
+    )  # fmt: skip
     views = {site.name: view for site, view in found.by_path.values()}
-    return Arrangement(branches, read, ways, views, tuple(found.sites))
+    if joint:
+        _refuse_apart(mode, ways, views)
+    sizes = {name: math.prod(shape) for name, shape in random.items()}
+    words = words_of_voter(read, ways, found.sites, sizes)
+    return Arrangement(branches, read, ways, views, tuple(found.sites), words)
+
+
+def _refuse_apart(mode: str, ways: Ways, views: Mapping[str, Presentation]) -> None:
+    """Refuses noise per example where several examples must have it in common."""
+    for name, way in ways.sites.items():
+        shape = views[name].x_shape
+        examples = shape[layout(views[name]).x[0]] if len(shape) > 1 else 1
+        if way in ("lrt", "flipout") and examples > 1:
+            raise ValueError(
+                f"mode={mode!r} gives each example noise of its own, and joint=True "
+                f"asks for outputs of the same weights: the input {shape} of {name!r} "
+                f"has {examples} examples; take mode='best'"
+            )
 
 
 def _branches(voters: int | Sequence[int], number: int) -> tuple[int, ...]:

@@ -5,7 +5,8 @@ weight has touched is on level 1, one that meets outputs of level 1 on level 2, 
 on. A leaf added to the outputs of a product (a bias) is on the product's level.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from jeff.program import graph
@@ -50,11 +51,14 @@ class Levels(NamedTuple):
       depth: By name of site with a random leaf, the level at which it multiplies; in
         a loop that of its first turn.
       number: Levels of the program.
+      widest: Words that one voter's values take at a time: the most that an equation
+        behind random weights takes in and gives, without its weights.
     """
 
     leaves: Mapping[str, Leaf]
     depth: Mapping[str, int]
     number: int
+    widest: int
 
 
 def levels(found: Found, random: Mapping[str, tuple[int, ...]]) -> Levels:
@@ -70,6 +74,7 @@ def levels(found: Found, random: Mapping[str, tuple[int, ...]]) -> Levels:
     lowest: dict[str, int] = {}
     at: dict[int, int] = {}
     step_depth: dict[int, int] = {}
+    widest = 0
     for step in found.program.frame.steps:
         depth = max((at.get(v.number, 0) for v in step.inputs), default=0)
         names = {n for v in step.inputs for n in v.leaves if n in random}
@@ -83,6 +88,9 @@ def levels(found: Found, random: Mapping[str, tuple[int, ...]]) -> Levels:
             for name in names:
                 lowest[name] = min(lowest.get(name, out), out)
             step_depth.update((id(s), out) for s in products)
+        if out:
+            behind = [v for v in step.inputs if at.get(v.number)]
+            widest = max(widest, _words([*behind, *step.outputs]), _widest(step))
         for value in step.outputs:
             at[value.number] = max(at.get(value.number, 0), out)
     other = dict(_other_uses(found.program.frame))
@@ -107,7 +115,20 @@ def levels(found: Found, random: Mapping[str, tuple[int, ...]]) -> Levels:
             matrix=matrix,
         )
     number = max([leaf.level for leaf in leaves.values()], default=0)
-    return Levels(leaves, depth, number)
+    return Levels(leaves, depth, number, widest)
+
+
+def _words(values: Iterable[graph.Value]) -> int:
+    """Sizes of activations."""
+    shapes = [getattr(v.aval, "shape", ()) for v in values if not v.is_weight]
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def _widest(step: graph.Step) -> int:
+    """The most that an equation inside of a step takes in and gives."""
+    inner = [s for child in step.children for s in child.steps]
+    sizes = [max(_words([*s.inputs, *s.outputs]), _widest(s)) for s in inner]
+    return max(sizes, default=0)
 
 
 def _other_uses(frame: graph.Frame) -> Iterator[tuple[str, str]]:

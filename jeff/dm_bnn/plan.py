@@ -5,13 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jeff.dm_bnn.arrange import arrange
+from jeff.dm_bnn.chunks import WORDS, at_a_time
 from jeff.dm_bnn.cost import voter_count
 from jeff.program import Count
 
 __all__ = ["HARDWARE", "ModePlan", "plan"]
 
-HARDWARE = ("cpu", "gpu", "tpu", "datapath")
+HARDWARE = (*WORDS, "datapath")
 _EXACT = ("naive", "hybrid", "dm", "best")
+_PER_INPUT = ("lrt", "flipout")
 
 
 class ModePlan(NamedTuple):
@@ -23,6 +25,8 @@ class ModePlan(NamedTuple):
       counts: By mode what `predict` would do, draws counted apart.
       refused: By mode that would change the distribution, where and why.
       whole: By leaf that every exact mode draws whole, why.
+      at_a_time: By mode that is not refused, how many voters `predict` computes at a
+        time on the hardware; empty for a datapath.
     """
 
     recommended: str
@@ -30,14 +34,17 @@ class ModePlan(NamedTuple):
     counts: Mapping[str, Count]
     refused: Mapping[str, str]
     whole: Mapping[str, str]
+    at_a_time: Mapping[str, int]
 
     def explain(self) -> str:
         """The plan as text, a line per reason and per mode."""
         lines = [f"recommended: {self.recommended}", *(f"- {r}" for r in self.reasons)]
         for mode, c in self.counts.items():
+            together = self.at_a_time.get(mode)
             lines.append(
                 f"{mode:<8}{c.multiplications:>16,} products {c.additions:>16,} sums "
                 f"{c.random_draws:>14,} draws"
+                + (f" {together:>8,} voters at a time" if together else "")
             )
         return "\n".join(lines)
 
@@ -55,17 +62,25 @@ def plan(
     """Recommends a mode by counting what each would do.
 
     Processors spend their time on random numbers and memory, hardware with a generator
-    beside every multiplier on products. So ``"cpu"``, ``"gpu"`` and ``"tpu"`` take the
-    fewest draws that keep the distribution, a ``"datapath"`` the fewest products.
+    beside every multiplier on products. So a processor takes the fewest draws that keep
+    the distribution, a ``"datapath"`` the fewest products. Flipout is counted, never
+    recommended: it draws what naive voters draw and signs, to make the outputs of a
+    batch less alike, for training.
+
+    The processors ``"cpu"``, ``"gpu"`` and ``"tpu"`` get one recommendation. What
+    differs is how many voters `predict` computes at a time in ``"lrt"`` and
+    ``"flipout"``: see its argument `chunk`.
 
     Args:
       apply: ``apply(params, x)``.
       posterior: Its params, or their shapes.
       x: Its input, or shapes, with the batch that will be used.
       voters: As in `predict`.
-      hardware: ``"cpu"``, ``"gpu"``, ``"tpu"`` or ``"datapath"``.
+      hardware: ``"cpu"``, ``"gpu"`` or ``"tpu"``, as `jax.default_backend` says, or
+        ``"datapath"``.
       joint: Whether outputs of several inputs must come from the same weights (draws
-        of functions, covariances between inputs).
+        of functions, covariances between inputs), be they in one batch or given one by
+        one with the same key: then ``"lrt"`` and ``"flipout"`` are out.
       shared: As in `predict`.
 
     Returns:
@@ -82,6 +97,8 @@ def plan(
       >>> found = plan(layer, random, jnp.ones((1, 784)), voters=100)
       >>> found.recommended, found.counts["lrt"].random_draws
       ('lrt', 20000)
+      >>> found.at_a_time["lrt"], found.at_a_time["flipout"]
+      (100, 1)
       >>> batch = jnp.ones((64, 784))
       >>> plan(layer, random, batch, voters=100, hardware="datapath").reasons[0]
       '64 rows share their weights: decomposition would take 1.00 times the products'
@@ -96,34 +113,50 @@ def plan(
     counts = {
         mode: voter_count(apply, posterior, x, mode=mode, **settings) for mode in _EXACT
     }
-    refused = {}
-    try:
-        counts["lrt"] = voter_count(apply, posterior, x, mode="lrt", **settings)
-    except ValueError as error:
-        refused["lrt"] = str(error)
-    if joint and "lrt" in counts:
-        del counts["lrt"]
-        refused["lrt"] = "outputs of several inputs must come from the same weights"
     found = arrange(apply, posterior, x, voters=voters, mode="best")
-    reasons = [_about_rows(found, counts)]
+    together: dict[str, int] = dict.fromkeys(_EXACT, math.prod(found.voters))
+    refused = {}
+    for mode in _PER_INPUT:
+        if joint:
+            refused[mode] = "outputs of several inputs must come from the same weights"
+            continue
+        try:
+            own = arrange(apply, posterior, x, voters=voters, mode=mode)
+        except ValueError as error:
+            refused[mode] = str(error)
+            continue
+        counts[mode] = voter_count(apply, posterior, x, mode=mode, **settings)
+        sizes = at_a_time(own.voters, mode, None, own.words, hardware)
+        together[mode] = math.prod(sizes)
+    recommended, reasons = _recommended(hardware, counts, refused)
+    return ModePlan(
+        recommended=recommended,
+        reasons=(_about_rows(found, counts), *reasons),
+        counts=counts,
+        refused=refused,
+        whole=found.ways.whole,
+        at_a_time={} if hardware == "datapath" else together,
+    )
+
+
+def _recommended(hardware, counts, refused) -> tuple[str, list[str]]:
+    """The mode, and why."""
     best, standard = counts["best"], counts["naive"]
+    reasons = []
     if "lrt" in refused:
         reasons.append(f"local reparameterisation is out: {refused['lrt']}")
     if hardware != "datapath" and "lrt" in counts:
-        recommended = "lrt"
         fewer = best.random_draws / max(counts["lrt"].random_draws, 1)
         reasons.append(
             f"random numbers dominate on a {hardware}: drawing outputs takes "
             f"{fewer:,.0f} times fewer draws than drawing weights"
         )
-    elif best.multiplications < standard.multiplications:
-        recommended = "best"
+        return "lrt", reasons
+    if best.multiplications < standard.multiplications:
         ratio = best.multiplications / standard.multiplications
         reasons.append(f"decomposition where it pays takes {ratio:.2f} of the products")
-    else:
-        recommended = "naive"
-        reasons.append("decomposition saves no products here")
-    return ModePlan(recommended, tuple(reasons), counts, refused, found.ways.whole)
+        return "best", reasons
+    return "naive", [*reasons, "decomposition saves no products here"]
 
 
 def _about_rows(found, counts) -> str:

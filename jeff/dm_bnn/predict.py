@@ -10,11 +10,15 @@ import jax.numpy as jnp
 from jeff import base, tree
 from jeff.dm_bnn import keys
 from jeff.dm_bnn.arrange import Arrangement, arrange
+from jeff.dm_bnn.chunks import at_a_time
+from jeff.dm_bnn.hoist import hoisted
 from jeff.dm_bnn.rule import Drawing, Undrawn, draw_leaf, voter_rule
 from jeff.program import rewrite
 from pallas_kernels.draw_matmul.options import normal
 
 __all__ = ["predict"]
+
+_TILE = 2**14
 
 
 def predict(
@@ -29,8 +33,9 @@ def predict(
     alpha: float = 1.0,
     chunk: int | None = None,
     approximate: bool = False,
+    joint: bool = False,
     draw: Callable[[Any, int], jax.Array] | None = None,
-    tile: int = 2**14,
+    tile: int | None = None,
 ) -> Any:
     """The outputs of voters: of the program with weights drawn from the posterior.
 
@@ -54,16 +59,24 @@ def predict(
         ``"mean"``: the mean weights, nothing is drawn.
       shared: Draw noise once per level and branch number, and use it in all branches:
         fewer draws, the same voters one by one, more alike together.
-      alpha: Share of a layer that is memorised at a time, in (0, 1].
-      chunk: Branches of the first level computed at a time; ``None``: all. With 1
-        nothing is mapped there, for programs that JAX cannot map.
+      alpha: Share of a layer that is memorised at a time, in (0, 1]; for modes that
+        draw weights. The kernel for GPUs memorises a tile whatever `alpha`.
+      chunk: Branches of the first level that has several, computed at a time; 1 maps
+        nothing there, for programs that JAX cannot map. ``None``: all of them in modes
+        that draw weights, where no noise is stored; in ``"lrt"`` and ``"flipout"`` as
+        many voters, of any level, as fit into 512 KiB (on a CPU) or 256 MiB (on an
+        accelerator), but for what it takes to make random numbers.
       approximate: Allow ``"lrt"`` and ``"flipout"`` where weights are used at several
         positions with noise for each, which keeps the variance of every entry and
-        loses what positions have in common.
+        loses what positions have in common. Other modes never need that.
+      joint: Whether the outputs of all examples must come from the same weights, as
+        draws of functions do; ``"lrt"`` and ``"flipout"`` are then refused where there
+        are several examples. Other modes always give such outputs.
       draw: ``draw(key, count) -> float32[count]``, numbers of mean 0 and variance 1, a
         pure function that may be mapped, such as `jeff.dm_bnn.normal16` or one of a
         circuit, ``hwsim.rng.clt.normal()``; ``None`` for `jax.random.normal`.
-      tile: Draws held at a time.
+      tile: Draws held at a time in products with drawn matrices, for modes that draw
+        weights; ``None``: 16,384. The kernel for GPUs holds its draws in registers.
 
     Returns:
       What `apply` returns, each array with a leading axis ``[T]`` in row-major order of
@@ -74,7 +87,8 @@ def predict(
       NotImplementedError: If a random leaf is used where no rule reaches it.
       ValueError: If the posterior has no random leaf, a number of voters is not
         positive or given for a level that the program does not have, `mode` is unknown
-        or would change the distribution, or `alpha`, `chunk` or `tile` is out of range.
+        or would change the distribution (with `joint` that of several outputs), or
+        `alpha`, `chunk` or `tile` is out of range or without effect in the mode.
 
     Examples:
       >>> from jeff import dm_bnn
@@ -93,23 +107,38 @@ def predict(
       reparameterisation); Wen et al., ICLR 2018 (flipout).
     """
     key = keys.typed(key)
+    _check(mode, alpha, chunk, tile)
+    plan = arrange(
+        apply, posterior, x, voters=voters, mode=mode, shared=shared,
+        approximate=approximate, joint=joint,
+    )  # fmt: skip
+    draw = normal if draw is None else draw
+    tile = _TILE if tile is None else tile
+    drawing = Drawing(alpha, shared, draw, tile)
+    sizes = at_a_time(plan.voters, mode, chunk, plan.words, jax.default_backend())
+    outs = _grown(
+        lambda indices: _one(apply, posterior, x, key, plan, drawing, indices),
+        plan.voters,
+        sizes,
+    )
+    total = math.prod(plan.voters)
+    grown = sum(t > 1 for t in plan.voters)
+    return jax.tree.map(lambda a: a.reshape(total, *a.shape[grown:]), outs)
+
+
+def _check(mode: str, alpha: float, chunk: int | None, tile: int | None) -> None:
+    """Refuses numbers that are out of range, or that the mode does not use."""
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be positive, got {chunk}")
     if not 0 < alpha <= 1:
         raise ValueError(f"alpha must be in (0, 1], got {alpha}")
-    if tile < 1:
+    if tile is not None and tile < 1:
         raise ValueError(f"tile must be positive, got {tile}")
-    plan = arrange(
-        apply, posterior, x, voters=voters, mode=mode, approximate=approximate
-    )
-    drawing = Drawing(alpha, shared, normal if draw is None else draw, tile)
-    grow = _tree(
-        lambda i: _one(apply, posterior, x, key, plan, drawing, i), plan.voters, chunk
-    )
-    outs = grow(())
-    total = math.prod(plan.voters)
-    grown = sum(t > 1 for t in plan.voters)
-    return jax.tree.map(lambda a: a.reshape(total, *a.shape[grown:]), outs)
+    if mode in ("lrt", "flipout", "mean") and (alpha != 1 or tile is not None):
+        raise ValueError(
+            f"mode={mode!r} draws no weights in tiles: it takes no alpha (got {alpha}) "
+            f"and no tile (got {tile})"
+        )
 
 
 def _one(apply, posterior, x, key, plan: Arrangement, drawing, indices) -> Any:
@@ -130,25 +159,29 @@ def _one(apply, posterior, x, key, plan: Arrangement, drawing, indices) -> Any:
     return jax.tree.map(lambda a: jnp.asarray(base.decoded(a)), outs)
 
 
-def _tree(voter, voters: Sequence[int], chunk: int | None) -> Callable[..., Any]:
-    """Maps over the branches of every level that has several, the first outermost."""
+def _grown(
+    voter: Callable[..., Any],
+    voters: Sequence[int],
+    sizes: Sequence[int],
+    indices: tuple[Any, ...] = (),
+) -> Any:
+    """Voters of every level that has several, the first outermost.
 
-    def grow(indices):
-        level = len(indices)
-        if level == len(voters):
-            return voter(indices)
-        branches = voters[level]
-        if branches == 1:
-            return grow((*indices, None))
+    `sizes` are the branches of every level that are computed at a time.
+    """
+    level = len(indices)
+    if level == len(voters):
+        return voter(indices)
+    branches, size = voters[level], sizes[level]
+    if branches == 1:
+        return _grown(voter, voters, sizes, (*indices, None))
 
-        def branch(i):
-            return grow((*indices, i))
+    def branch(i):
+        return _grown(voter, voters, sizes, (*indices, i))
 
-        first = chunk is not None and all(t == 1 for t in voters[:level])
-        if first and chunk == 1:  # nothing is mapped, for what JAX cannot map
-            return jax.lax.map(branch, jnp.arange(branches))
-        if first and chunk is not None and chunk < branches:
-            return jax.lax.map(branch, jnp.arange(branches), batch_size=chunk)
-        return jax.vmap(branch)(jnp.arange(branches))
-
-    return grow
+    numbers = jnp.arange(branches)
+    if size == branches:
+        return jax.vmap(branch)(numbers)
+    rest = hoisted(branch, jax.ShapeDtypeStruct((), numbers.dtype))
+    # One at a time is mapped by nothing, for what JAX cannot map.
+    return jax.lax.map(rest, numbers, batch_size=None if size == 1 else size)

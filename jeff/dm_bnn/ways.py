@@ -38,6 +38,7 @@ def ways_of(
     *,
     examples: Set[int],
     approximate: bool,
+    shared: bool = False,
 ) -> Ways:
     """The ways of a mode.
 
@@ -49,6 +50,7 @@ def ways_of(
       examples: Sizes of axis 0 of the program's inputs, one of which must be that of
         a site whose rows are examples.
       approximate: Whether a mode may change the joint distribution of outputs.
+      shared: Whether all branches of a level have the same weights.
 
     Returns:
       The ways.
@@ -70,16 +72,20 @@ def ways_of(
             whole[name] = leaf.reason or "not contracted at its site"
     for site in sites:
         if site.leaf in levels.leaves and site.leaf not in whole:
-            ways[site.name] = _exact(mode, site, levels, voters)
+            ways[site.name] = _exact(mode, site, levels, voters, shared)
     return Ways(ways, whole)
 
 
-def _exact(mode: str, site: Site, levels: Levels, voters: tuple[int, ...]) -> str:
+def _exact(
+    mode: str, site: Site, levels: Levels, voters: tuple[int, ...], shared: bool
+) -> str:
     """DM or the standard way: the same voters, other costs."""
     level, depth = levels.leaves[site.leaf].level, levels.depth[site.name]
     fresh = level == depth and not site.trips  # inputs do not know these voters yet
     branches = voters[level - 1] if level <= len(voters) else 1
     rows = math.prod(site.x_shape[:-1])
+    if shared:  # the rows of all branches above meet the same weights
+        rows *= math.prod(voters[: level - 1])
     cheaper = rows * (branches + 2) < branches * (rows + 1)
     chosen = {
         "naive": False,

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jeff import base
 from jeff.program.presentation import Presentation
@@ -63,7 +64,7 @@ def in_operands_dtype(op: base.Operation, view: Presentation) -> base.Operation:
 
     Returns:
       ``run(x, w)``: on operands of the site's dtypes `op`, bit for bit; on others the
-      same product in their dtype, at JAX's default precision.
+      same product in their dtype, at the highest precision.
 
     Examples:
       >>> import operator
@@ -74,7 +75,8 @@ def in_operands_dtype(op: base.Operation, view: Presentation) -> base.Operation:
       >>> run(x, w).dtype, run(widened(x), widened(w)).dtype
       (dtype('float16'), dtype('float32'))
     """
-    free = {"preferred_element_type": None, "precision": None}
+    # Of float32, and not of what a device may make of it.
+    free = {"preferred_element_type": None, "precision": lax.Precision.HIGHEST}
     eqn = view.eqn.replace(params={**view.eqn.params, **free})
     wide = dataclasses.replace(view, eqn=eqn)
     operands = [v.aval.dtype for v in eqn.invars]

@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from jeff.prng import named_key
-from pallas_kernels.threefry import unrolled
+from pallas_kernels import threefry
 
 __all__ = ["PLANES", "bit_planes"]
 
@@ -42,23 +42,21 @@ def bit_planes(key: jax.Array, rate: Any, count: int, width: int) -> jax.Array:
       >>> print(words)
       [255 255 255]
     """
-    dtype = jnp.dtype(f"uint{width}")
+    size = threefry.padded(-(-count * width // 32))
     units = jnp.round(jnp.asarray(rate) * np.float32(2.0**PLANES)).astype(jnp.uint32)
-    units = jnp.broadcast_to(units, (width,))
-    lanes = jnp.arange(width, dtype=dtype)
-
-    key = unrolled(key)
+    lanes = jnp.arange(32, dtype=jnp.uint32)
+    units = jnp.broadcast_to(units, (width,))[lanes % width]
+    keys = jax.vmap(lambda plane: named_key(key, "plane", plane))(jnp.arange(PLANES))
 
     def digits(plane):
         digit = (units >> jnp.asarray(plane, jnp.uint32)) & jnp.uint32(1)
-        return jnp.sum(digit.astype(dtype) << lanes, dtype=dtype)
+        return jnp.sum(digit << lanes, dtype=jnp.uint32)
 
     def compare(plane, below):
-        words = (-(-count * width // 32),)
-        u = jax.random.bits(named_key(key, "plane", plane), words, jnp.uint32)
-        u = lax.bitcast_convert_type(u, dtype).reshape(-1)[:count]
-        digit = digits(plane)
+        u, digit = threefry.words(keys[plane], size), digits(plane)
         return (~u & (below | digit)) | (u & below & digit)
 
-    below = lax.fori_loop(0, PLANES, compare, jnp.zeros(count, dtype))
-    return below | digits(PLANES)  # a rate of 1 has the digit before the point
+    start = threefry.zeros(key, (size,), jnp.uint32)
+    below = lax.fori_loop(0, PLANES, compare, start)
+    below |= digits(PLANES)  # a rate of 1 has the digit before the point
+    return lax.bitcast_convert_type(below, f"uint{width}").reshape(-1)[:count]

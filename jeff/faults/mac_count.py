@@ -108,7 +108,8 @@ def site_macs(site: Site, *, tree_width: int | None = None) -> MacCount:
     """Multiplications per output of a site.
 
     Args:
-      site: A product or convolution, as `jeff.sites` lists it or a rule gets it.
+      site: A product or convolution, as `jeff.sites` lists it or a rule gets it, or a
+        mark that was told its `macs`.
       tree_width: As in `conv_macs`; a product is a convolution with a window of 1.
 
     Returns:
@@ -116,7 +117,9 @@ def site_macs(site: Site, *, tree_width: int | None = None) -> MacCount:
       with inserted zeros included.
 
     Raises:
-      ValueError: If the site is a look-up, or `tree_width` is below 1.
+      ValueError: If the site is a look-up, a mark without `macs`, or a mark and there
+        is a `tree_width` (it knows no channels and no window); or if `tree_width` is
+        below 1.
 
     Examples:
       >>> import jeff
@@ -126,9 +129,26 @@ def site_macs(site: Site, *, tree_width: int | None = None) -> MacCount:
     """
     if site.kind == "lookup":
         raise ValueError(f"site {site.name!r} is a look-up, which multiplies nothing")
+    if site.kind == "mark":
+        return _mark_macs(site, tree_width)
     window = site.window
     channels = site.shape[-2] // math.prod(window) * site.groups
     return conv_macs(window, channels, groups=site.groups, tree_width=tree_width)
+
+
+def _mark_macs(site: Site, tree_width: int | None) -> MacCount:
+    if site.marked_macs is None:
+        raise ValueError(
+            f"mark {site.name!r} does not say how many multiplications stand behind an "
+            f"element: write jeff.mark({site.leaf!r}, y, macs=...)"
+        )
+    if tree_width is not None:
+        raise ValueError(
+            f"mark {site.name!r} knows neither channels nor window, which tree_width "
+            "needs: give on_features a function of the site with mibb(rate, "
+            "**conv_macs(kernel, channels, tree_width=...)._asdict())"
+        )
+    return MacCount(site.marked_macs, 1)
 
 
 def check_count(name: str, value: int) -> None:

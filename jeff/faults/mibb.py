@@ -80,7 +80,8 @@ def mibb(
       accumulations: How often a faulty element is used per output.
       activation_rate: Probability that a use is disturbed; ``None``: every one is.
       tile: Period of the fault positions along the trailing axes of the array, for
-        an array of processing elements used over and over; leading axes have
+        an array of processing elements used over and over: ``(h, w, c)`` for maps
+        ``[n, h, w, c]``, ``(c, h, w)`` for maps ``[n, c, h, w]``. Leading axes have
         positions of their own, and biases never repeat.
       max_value_mode: Every bias is +S.
       saturate: Where codes end, see `to_fixed_point`.

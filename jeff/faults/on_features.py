@@ -1,4 +1,4 @@
-"""Faults of features: a rule that injects into the outputs of sites."""
+"""Faults of features: a rule that injects into the outputs of sites and into marks."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -36,7 +36,8 @@ def on_features(
         it alone), such as `mibb_at_sites`.
       key: A JAX key: one per device for hard faults, one per run for soft errors.
       where: Sites to hit, by name: as in `on_weights`. ``None``: every product and
-        convolution (look-ups compute nothing).
+        convolution (look-ups compute nothing). Values named by `jeff.mark` are hit
+        only where it chooses them.
       examples: int32 ``[batch]``: numbers of the examples along the leading axis of
         every output. Each example then draws from a key of its own, and is injected on
         its own (a model that takes a range takes the example's), so that nothing
@@ -80,6 +81,15 @@ def on_features(
       ... )  # fmt: skip
       >>> print(jax.jit(jeff.rewrite(net, rule))(params, jnp.ones((1, 1, 2, 2))))
       [[0.]]
+
+      A value in between, here the logits after their bias, once it has a name:
+
+      >>> def net(p, x):
+      ...     return jeff.mark("logits", x @ p["head"] + p["bias"], macs=2)
+      >>> params = {"head": jnp.ones((2, 3)), "bias": jnp.ones(3)}
+      >>> rule = on_features(mibb_at_sites(0.5), jax.random.key(0), where=["logits"])
+      >>> print(jax.jit(jeff.rewrite(net, rule))(params, jnp.ones((1, 2))))
+      [[3.25 4.   4.  ]]
     """
     is_model = isinstance(model, base.FaultModel)
     if not is_model and not callable(model):
@@ -113,6 +123,11 @@ class FeatureRule:
         """Keeps its arguments."""
         self.model, self.key, self.where, self.examples = model, key, where, examples
         self.choose = chooser(where) or is_product
+
+    @property
+    def marks(self) -> bool:
+        """Whether the rule acts at marks: if there is a `where` to choose them."""
+        return self.where is not None
 
     def check(self, sites: Iterable[Site]) -> None:
         """Refuses a choice that fits none of a program's sites."""
@@ -185,9 +200,11 @@ def mibb_at_sites(
 
     It acts on the output of the site's own equation: before a bias that is added after
     it, and before a batch norm that is not folded into the weights, whereas the paper
-    injects after convolution and batch norm (fold it first for that). `on_features`
-    hits every product unless `where` says otherwise, the classifier too, which the
-    paper spares: ``where=lambda name, site: site.kind == "conv"``.
+    injects after convolution and batch norm. For that fold it first, or write
+    ``y = jeff.mark("conv1", batch_norm(conv(x)), macs=...)`` and choose the marks:
+    ``where=lambda name, site: site.kind == "mark"``. `on_features` hits every product
+    unless `where` says otherwise, the classifier too, which the paper spares:
+    ``where=lambda name, site: site.kind == "conv"``.
 
     Args:
       rate: ``p_m``, probability in [0, 1] per multiplication; may be traced.
@@ -199,7 +216,7 @@ def mibb_at_sites(
 
     Raises:
       TypeError: As `mibb`; also if `macs` or `accumulations` is among the settings.
-      ValueError: As `mibb`.
+      ValueError: As `mibb`; at use, if a mark does not say its `macs`.
 
     Examples:
       >>> import jeff

@@ -53,8 +53,8 @@ def on_weights(
       stacked: Leaves that hold a stack of layers or experts, each entry of which is
         injected as an array of its own, as models need that take a range from the
         array (`adsaf`, `adsaf_cells`): names of leaves ``[layers, ...]``, the number of
-        leading stack axes by name, or what `jeff.sites` found. What is drawn does not
-        depend on it.
+        leading stack axes or a tuple of stack axes by name, or what `jeff.sites` found.
+        What is drawn does not depend on it.
 
     Returns:
       A `FaultModel` whose ``sample(key, params)`` gives `WeightFaults` (of the shapes

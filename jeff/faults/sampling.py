@@ -19,7 +19,7 @@ from jeff.faults.method import UNITS, Rate
 from jeff.faults.sparse import sparse_masks, sparse_words
 from jeff.faults.threshold import below, unreachable
 from jeff.prng import named_key
-from pallas_kernels.threefry import unrolled
+from pallas_kernels import threefry
 
 __all__ = ["Array", "Kind", "draw_each", "draw_masks", "draw_words", "kind_of"]
 
@@ -213,7 +213,7 @@ def draw_masks(
             lane = jnp.arange(32, dtype=jnp.uint32)
             hit = ((word[:, None] >> lane) & jnp.uint32(1)).reshape(-1)[:size] == 1
         else:
-            own = unrolled(named_key(key, "dense", 0))
+            own = threefry.unrolled(named_key(key, "dense", 0))
             word = jax.random.bits(own, (size,), jnp.uint32)
             hit = below(word, rate)
         if values is None:
@@ -231,11 +231,12 @@ def _unstacked(drawn, other, count):
 
 
 def _dense_words(key, rate, size, bits, dtype):
-    key = unrolled(key)
+    keys = jax.vmap(lambda bit: jax.random.fold_in(key, bit))(jnp.arange(bits))
+    count = threefry.padded(size)
 
     def add_bit(bit, word):
-        drawn = jax.random.bits(jax.random.fold_in(key, bit), (size,), jnp.uint32)
-        hit = below(drawn, rate[bit]).astype(dtype)
-        return word | (hit << bit.astype(dtype))
+        hit = below(threefry.words(keys[bit], count), rate[bit]).astype(dtype)
+        return word | (hit << jnp.asarray(bit, dtype))
 
-    return lax.fori_loop(0, bits, add_bit, jnp.zeros(size, dtype))
+    start = threefry.zeros(key, (count,), dtype)
+    return lax.fori_loop(0, bits, add_bit, start)[:size]

@@ -4,38 +4,46 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jeff import tree
 from jeff.program import Site
 
 __all__ = ["Stacked", "check_stacks", "per_entry", "stack_axes"]
 
-Stacked = Mapping[str, int] | Iterable[str] | Iterable[Site]
-"""Number of leading stack axes by leaf, names of leaves with one, or sites."""
+Stacked = Mapping[str, int | tuple[int, ...]] | Iterable[str] | Iterable[Site]
+"""Number of leading stack axes (or the axes) by leaf, names of leaves with one, or
+sites."""
 
 
 def stack_axes(stacked: Stacked | None) -> dict[str, tuple[int, ...]]:
     """The axes of leaves along which the entries of a stack lie.
 
     Args:
-      stacked: Number of leading stack axes by leaf's name; names of leaves with one; or
-        the sites of a program (`jeff.sites`), which know their leaves' stack axes.
+      stacked: Number of leading stack axes, or a tuple of stack axes, by leaf's name;
+        names of leaves with one; or the sites of a program (`jeff.sites`), which know
+        their leaves' stack axes.
 
     Returns:
       Axes by leaf's name; leaves without are left out.
 
     Raises:
       TypeError: If it is none of these.
-      ValueError: If a number of axes is below 1, or two sites use one leaf along
-        different stack axes.
+      ValueError: If a number of axes is below 1, axes are not different numbers from
+        0 on, or two sites use one leaf along different stack axes.
 
     Examples:
       >>> stack_axes({"experts": 2}), stack_axes(["layers"])
       ({'experts': (0, 1)}, {'layers': (0,)})
+      >>> stack_axes({"columns": (1,)})
+      {'columns': (1,)}
     """
     axes: dict[str, tuple[int, ...]] = {}
     if isinstance(stacked, Mapping):
         for name, count in dict[Any, Any](stacked).items():
+            if isinstance(count, tuple):
+                axes[name] = _checked_axes(name, count)
+                continue
             if not isinstance(count, int) or count < 1:
                 raise ValueError(f"stacked[{name!r}] must be at least 1, got {count!r}")
             axes[name] = tuple(range(count))
@@ -60,6 +68,13 @@ def stack_axes(stacked: Stacked | None) -> dict[str, tuple[int, ...]]:
                     f"along {own} at {item.name!r}"
                 )
     return {name: own for name, own in axes.items() if own}
+
+
+def _checked_axes(name: str, axes: tuple[Any, ...]) -> tuple[int, ...]:
+    whole = all(isinstance(a, int) and a >= 0 for a in axes)
+    if not axes or not whole or len(set(axes)) < len(axes):
+        raise ValueError(f"stacked[{name!r}] must hold different axes, got {axes!r}")
+    return axes
 
 
 def check_stacks(
@@ -109,7 +124,6 @@ def per_entry(
       TypeError: At use, if an array of the faults does not.
 
     Examples:
-      >>> import jax.numpy as jnp
       >>> largest = per_entry(lambda hit, x: jnp.where(hit, x.max(), x), (0,))
       >>> print(largest(jnp.array([[True, False]] * 2), jnp.array([[1, 2], [3, 4]])))
       [[2 2]
@@ -131,6 +145,7 @@ def per_entry(
             return array.ndim - x.ndim + last
 
         in_axes = jax.tree.map(axis, faults), last
-        return jax.vmap(per_entry(inject, tuple(rest)), in_axes, last)(faults, x)
+        each = jax.vmap(per_entry(inject, tuple(rest)), in_axes, last)
+        return each(faults, jnp.asarray(x))  # no custom derivative maps NumPy arrays
 
     return stacked

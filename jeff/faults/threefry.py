@@ -7,13 +7,12 @@ itself. Keys of other generators draw everything.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pallas_kernels.threefry import block
+from pallas_kernels import threefry
 
 __all__ = ["first_columns", "fold_in_each", "random_rows", "spread"]
 
@@ -89,7 +88,7 @@ def random_rows(
       ((3, 27), True)
     """
     rows, length = shape
-    if not _is_partitionable(keys):
+    if not threefry.is_written_out(keys):
         whole = jax.vmap(lambda key: jax.random.bits(key, shape, jnp.uint32))(keys)
         return first_columns(whole[:, first:], groups)
     data = jax.random.key_data(keys)
@@ -101,9 +100,7 @@ def random_rows(
     column = jnp.concatenate([count.reshape(-1) for count in counts])
 
     def one_row(row):
-        number = row * jnp.uint32(length) + column
-        high, low = block(key, (jnp.zeros_like(number), number))
-        return high ^ low
+        return threefry.bits(key, row * jnp.uint32(length) + column)
 
     # A loop keeps XLA from doing the rounds anew wherever the words are used.
     return lax.map(one_row, jnp.arange(first, rows, dtype=jnp.uint32))
@@ -135,15 +132,10 @@ def fold_in_each(keys: jax.Array, *data: jax.Array) -> jax.Array:
     pair = jax.random.key_data(keys)
 
     def fold(pair, number):
-        words = block((pair[..., 0], pair[..., 1]), (jnp.zeros_like(number), number))
+        key = pair[..., 0], pair[..., 1]
+        words = threefry.block(key, (jnp.zeros_like(number), number))
         return jnp.stack(words, axis=-1), None
 
     pair, _ = lax.scan(fold, pair, jnp.stack(data))
     is_typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
     return jax.random.wrap_key_data(pair, impl="threefry2x32") if is_typed else pair
-
-
-def _is_partitionable(keys: jax.Array) -> bool:
-    threefry = jax.random.key_impl(keys) == "threefry2x32"
-    config: Any = jax.config  # its options are set at run time
-    return threefry and config.jax_threefry_partitionable

@@ -121,14 +121,14 @@ def is_weight(name: str, leaf: Any) -> bool:
 
 
 def is_product(name: str, site: Site) -> bool:
-    """Which sites faults hit unless told otherwise: all that compute, not look-ups.
+    """Which sites faults hit unless told otherwise: all that compute.
 
     Args:
       name: The site's name; it does not matter.
       site: A site of a program.
 
     Returns:
-      Whether it is a product or a convolution.
+      Whether it is a product or a convolution, and neither a look-up nor a mark.
 
     Examples:
       >>> from jeff.program import sites
@@ -140,4 +140,4 @@ def is_product(name: str, site: Site) -> bool:
       [('table', False), ('head', True)]
     """
     del name
-    return site.kind != "lookup"
+    return site.kind not in ("lookup", "mark")

@@ -4,6 +4,7 @@ from jeff.program.blocks import LeafRef, Stack, blocks, whole
 from jeff.program.count import Count, count
 from jeff.program.cut import Cut, Point, after, before, cut
 from jeff.program.functional import functional, functional_with_state
+from jeff.program.marks import mark
 from jeff.program.rewrite import Rewritten, rewrite
 from jeff.program.site import Part, Site, Sites
 from jeff.program.sites import sites
@@ -27,6 +28,7 @@ __all__ = [
     "cut",
     "functional",
     "functional_with_state",
+    "mark",
     "merge",
     "rewrite",
     "sites",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jeff.program import channel_index, compat, graph
+from jeff.program import channel_index, compat, graph, marks
 
 __all__ = ["through"]
 
@@ -24,6 +24,7 @@ _SAME = frozenset(
         "sharding_constraint",
         "reduce_precision",
         "optimization_barrier",
+        marks.PRIMITIVE,
     }
 )
 _ALL_OPERANDS = frozenset({"add", "sub", "add_any", "select_n"})

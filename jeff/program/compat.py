@@ -8,7 +8,7 @@ References:
   ``jax.extend.core``, https://docs.jax.dev/en/latest/jax.extend.core.html.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax.extend.core as jex
@@ -18,6 +18,8 @@ __all__ = [
     "CUSTOM_DERIVATIVES",
     "bind",
     "consts_of",
+    "evaluation",
+    "has_subprogram",
     "inner_jaxpr",
     "is_literal",
     "open_jaxpr",
@@ -132,6 +134,24 @@ def subprograms(eqn: Any) -> Iterator[Any]:
                 yield inner
 
 
+def has_subprogram(eqn: Any) -> bool:
+    """Whether an equation has a sub-program: a loop, a branch, a call, a kernel.
+
+    Args:
+      eqn: An equation of a jaxpr.
+
+    Returns:
+      Whether `subprograms` finds any.
+
+    Examples:
+      >>> import jax
+      >>> eqns = jax.make_jaxpr(lambda x: jax.nn.relu(-x))(1.0).eqns
+      >>> [has_subprogram(eqn) for eqn in eqns]
+      [False, True]
+    """
+    return any(True for _ in subprograms(eqn))
+
+
 def scan_layout(eqn: Any) -> tuple[int, int]:
     """How many inputs of a scan are constants, and how many are carried.
 
@@ -197,13 +217,35 @@ def bind(eqn: Any, operands: Sequence[Any]) -> list[Any]:
     outputs = [
         v if not isinstance(v, jex.DropVar) else jex.Var(v.aval) for v in eqn.outvars
     ]
-    single = eqn.replace(outvars=outputs)
-    variables = list(inputs)
-    info = _debug_info(len(variables), len(outputs))
-    jaxpr = jex.Jaxpr(
-        (), variables, outputs, [single], effects=eqn.effects, debug_info=info
-    )
-    return jex.jaxpr_as_fun(jex.ClosedJaxpr(jaxpr, ()))(*inputs.values())
+    run = evaluation([eqn.replace(outvars=outputs)], list(inputs), outputs)
+    return run(*inputs.values())
+
+
+def evaluation(
+    equations: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any]
+) -> Callable[..., list[Any]]:
+    """Some equations of a jaxpr as a function.
+
+    Args:
+      equations: In an order in which they can run.
+      inputs: Variables that they read and do not make.
+      outputs: Variables and literals.
+
+    Returns:
+      A function of a value per input, which gives a value per output.
+
+    Examples:
+      >>> import jax
+      >>> program = jax.make_jaxpr(lambda x: jax.numpy.sin(2 * x))(0.0).jaxpr
+      >>> double = program.eqns[0]
+      >>> run = evaluation([double], program.invars, double.outvars)
+      >>> print(run(3.0)[0])
+      6.0
+    """
+    effects = frozenset().union(*(eqn.effects for eqn in equations))
+    info = _debug_info(len(inputs), len(outputs))
+    jaxpr = jex.Jaxpr((), inputs, outputs, equations, effects=effects, debug_info=info)
+    return jex.jaxpr_as_fun(jex.ClosedJaxpr(jaxpr, ()))
 
 
 def _debug_info(inputs: int, outputs: int) -> Any:

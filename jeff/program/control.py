@@ -1,6 +1,6 @@
 """Rewriting through loops, branches and calls: each is rebuilt around its sub-program.
 
-Every function here takes the running interpretation (`jeff.program.rewrite.Run`), the
+Every function here takes the running interpretation (`jeff.program.run.Run`), the
 equation, its operands (stored weights among them), its path and the scope, and returns
 the equation's outputs and what the sites inside emitted.
 
@@ -50,11 +50,10 @@ def descend(run, eqn, operands, path, scope):
 
 def _inner_feeds(run, scope, path) -> dict[str, Any]:
     """Feeds of the sites inside the equation at `path`."""
-    sites = run.found.by_path
     return {
         site.name: scope.feeds[site.name]
-        for at, (site, _) in sites.items()
-        if at[: len(path)] == path and site.name in scope.feeds
+        for site in run.found.sites
+        if site.path[: len(path)] == path and site.name in scope.feeds
     }
 
 

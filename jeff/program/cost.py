@@ -78,9 +78,9 @@ _MOVES = frozenset(
 _FREE = frozenset(
     """
     bitcast_convert_type create_token debug_callback debug_print device_put empty empty2
-    expand_dims layout_constraint mesh_cast num_programs optimization_barrier pcast
-    program_id pvary random_unwrap random_wrap reshape reshard sharding_constraint
-    squeeze stop_gradient
+    expand_dims jeff_mark layout_constraint mesh_cast num_programs optimization_barrier
+    pcast program_id pvary random_unwrap random_wrap reshape reshard
+    sharding_constraint squeeze stop_gradient
     """.split()
 )
 

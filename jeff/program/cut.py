@@ -19,7 +19,7 @@ class Point(NamedTuple):
     """A point of a program.
 
     Attributes:
-      site: Name of a site.
+      site: Name of a site, which may be a mark.
       end: ``"input"`` (the activation it multiplies, before any cast) or
         ``"output"``.
 
@@ -249,6 +249,8 @@ def _frame(found: Found, point: Point) -> walk.Frame:
 
 def _input(found: Found, point: Point) -> walk.Value:
     step = found.steps[point.site]
+    if step.kind == "mark":
+        return step.inputs[0]
     _, view = found.by_path[step.path]
     value = step.inputs[view.activation]
     return value.root if value.root.frame is value.frame else value

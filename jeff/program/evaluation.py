@@ -7,7 +7,7 @@ import jax
 
 from jeff import base
 from jeff.program import compat, graph
-from jeff.program.rewrite import Run, Scope
+from jeff.program.run import Run, Scope
 from jeff.program.sites import Found
 
 __all__ = [

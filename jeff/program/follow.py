@@ -7,15 +7,73 @@ them in program order.
 import dataclasses
 import math
 
-from jeff.program import indexing
+from jeff.program import indexing, marks
 from jeff.program import origin as origin_lib
 from jeff.program.graph import Value
 from jeff.program.origin import Origin
 
-__all__ = ["SITE_PRIMITIVES", "mixed", "moved", "shard", "site_of", "split"]
+__all__ = [
+    "IDENTITIES",
+    "SITE_PRIMITIVES",
+    "keeps_order",
+    "mixed",
+    "moved",
+    "shard",
+    "site_of",
+    "split",
+]
 
 _PRODUCTS = frozenset({"dot_general", "ragged_dot", "ragged_dot_general"})
 SITE_PRIMITIVES = _PRODUCTS | {"conv_general_dilated", "gather", "dynamic_slice"}
+# Equations that hand their input on unchanged, one output per input.
+IDENTITIES = frozenset(
+    {
+        "copy",
+        "copy_p",
+        "optimization_barrier",
+        "sharding_constraint",
+        "stop_gradient",
+        "layout_constraint",
+        "pvary",
+        "pcast",
+        "reshard",
+        "mesh_cast",
+        marks.PRIMITIVE,
+    }
+)
+# Equations through which a value stays "the same input" for grouping sites.
+_TRANSPARENT = IDENTITIES | {
+    "convert_element_type",
+    "expand_dims",
+    "reshape",
+    "squeeze",
+}
+
+
+def keeps_order(eqn) -> bool:
+    """Whether the output of an equation is its input, entry by entry, up to the shape.
+
+    Args:
+      eqn: An equation with an input.
+
+    Returns:
+      Whether it is: then both are "the same input" of the sites that read them.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> fn = lambda x: x.reshape(6).astype(int).sum()
+      >>> [keeps_order(e) for e in jax.make_jaxpr(fn)(jnp.ones((2, 3))).eqns]
+      [True, True, False]
+    """
+    name = eqn.primitive.name
+    if name in _TRANSPARENT:
+        return name != "reshape" or eqn.params["dimensions"] is None
+    return (
+        name == "broadcast_in_dim"
+        and len(eqn.invars) == 1
+        and math.prod(eqn.outvars[0].aval.shape) == math.prod(eqn.invars[0].aval.shape)
+    )
 
 
 def moved(eqn, operands) -> Origin | None:

@@ -67,7 +67,7 @@ class Step:
       path: Where the equation stands in the nested jaxpr.
       children: Frames of its sub-programs, if it is a loop or a branch.
       weight: Position of the operand that is a weight, if the step is a site.
-      kind: Kind of site, or ``""``.
+      kind: Kind of site, marks included, or ``""``.
       custom: Whether the step lies inside a function with its own derivative.
     """
 
@@ -90,6 +90,18 @@ class Step:
         if self.weight is None:
             raise ValueError(f"{self.eqn.primitive.name} at {self.path} is no site")
         return self.inputs[self.weight]
+
+    @property
+    def label(self) -> str | None:
+        """What its uses are counted under: its first leaf, or the name of a mark.
+
+        ``None`` if the step is neither a mark nor a site of a parameter leaf.
+        """
+        if self.kind == "mark":
+            return self.eqn.params["name"]
+        if self.weight is None or not self.weight_value.is_weight:
+            return None
+        return self.weight_value.leaves[0]
 
 
 @dataclasses.dataclass(eq=False)
@@ -137,12 +149,13 @@ class Program:
     Attributes:
       frame: The outermost frame.
       leaves: The entry value of every parameter leaf, by name.
-      sites: Steps in which a weight meets an activation, in program order.
+      sites: Steps in which a weight meets an activation, and marks, in program order.
       constants: Arrays captured in closures that are used like weights.
       used: Names of leaves that reach any equation or output.
       opaque: Equations that take a weight and that the walk does not look into.
       consts: Values of the arrays the function closed over.
       lost: Lines about weights whose uses could not be followed.
+      lost_marks: Marks that are no sites, and why.
     """
 
     frame: Frame
@@ -153,3 +166,4 @@ class Program:
     opaque: list[Step]
     consts: list[Value] = dataclasses.field(default_factory=list)
     lost: list[str] = dataclasses.field(default_factory=list)
+    lost_marks: list[str] = dataclasses.field(default_factory=list)

@@ -9,7 +9,7 @@ import jax
 from jeff import base
 from jeff.program import evaluation, graph, reach, trace
 from jeff.program.origin import Atom
-from jeff.program.rewrite import Run, Scope
+from jeff.program.run import Run, Scope
 from jeff.program.sites import Found
 
 __all__ = ["Piece", "entry_weights", "make_piece"]
@@ -116,13 +116,22 @@ class Piece:
         return tuple(outs), taps
 
     def sites(self) -> tuple[str, ...]:
-        """Names of the sites inside.
+        """Names of the sites inside, which have weights.
 
         Returns:
           The names, in program order.
         """
         at = self.found.by_path
         return tuple(at[s.path][0].name for s in self.steps if s.path in at)
+
+    def marks(self) -> tuple[str, ...]:
+        """Names of the marks inside.
+
+        Returns:
+          The names, in program order.
+        """
+        at = self.found.marks
+        return tuple(at[s.path].name for s in self.steps if s.path in at)
 
 
 def make_piece(

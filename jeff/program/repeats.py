@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from jeff.program import marks, walk
 from jeff.program import piece as piece_lib
-from jeff.program import walk
 from jeff.program.sites import Found
 from jeff.program.stack import LeafRef, Stack
 
@@ -158,6 +158,8 @@ def _same_equation(a: walk.Step, b: walk.Step) -> bool:
         return False
     if [v.aval for v in a.outputs] != [v.aval for v in b.outputs]:
         return False
+    if a.eqn.primitive.name == marks.PRIMITIVE:  # names play no part
+        return True
     return all(
         _same_param(value, b.eqn.params.get(name))
         for name, value in a.eqn.params.items()

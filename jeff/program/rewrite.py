@@ -5,15 +5,15 @@ References:
   https://docs.jax.dev/en/latest/notebooks/Writing_custom_interpreters_in_Jax.html.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from jeff import base
-from jeff.program import compat, control, stored_view, trace
-from jeff.program.rules import chain, check_sites
+from jeff.program import trace
+from jeff.program.rules import check_sites
+from jeff.program.run import Run
 from jeff.program.sites import find
 
 __all__ = ["Rewritten", "rewrite"]
@@ -32,6 +32,8 @@ def rewrite(apply: Callable[..., Any], *rules: base.Rule) -> "Rewritten":
         one, whose rules then stay outermost.
       *rules: Rules ``rule(site, op, x, w) -> y``; the first is outermost. One that
         has a method ``check(sites)`` is told the `Sites` first, and may refuse them.
+        One with an attribute ``marks`` that is true acts at the program's marks too
+        (`jeff.mark`), where `w` is ``None``; others never see them.
 
     Returns:
       A function of the same signature; ``.notes(params, *inputs)`` tells which stored
@@ -80,7 +82,7 @@ class Rewritten:
         return out
 
     def run(
-        self, run: "Run", params: Any, inputs: Sequence[Any], kwargs: Mapping[str, Any]
+        self, run: Run, params: Any, inputs: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
         """Runs with other hooks.
 
@@ -110,9 +112,9 @@ class Rewritten:
           **kwargs: Keyword inputs.
 
         Returns:
-          One line per stored weight decoded other than by its site's rule, and per
-          place a rule could not reach or a weight could not be followed to. Nothing
-          is computed.
+          One line per stored weight decoded other than by its site's rule, per
+          place a rule could not reach or a weight could not be followed to, and per
+          mark that is no site. Nothing is computed.
 
         Examples:
           >>> import jax.numpy as jnp
@@ -126,174 +128,7 @@ class Rewritten:
         jax.eval_shape(
             lambda p, a, k: self.run(run, p, a, k)[0], params, inputs, dict(kwargs)
         )
-        lost = (f"not followed: {line}" for line in run.found.sites.opaque)
+        sites = run.found.sites
+        lost = [f"not followed: {line}" for line in sites.opaque]
+        lost += [f"no site: the mark {line}" for line in sites.lost_marks]
         return tuple(dict.fromkeys((*run.notes, *lost)))
-
-
-@dataclasses.dataclass(eq=False)
-class Run:
-    """One interpretation of a program: hooks, and what was noticed on the way.
-
-    Attributes:
-      rules: Applied at each site, first outermost.
-      tap: ``tap(site, x, y) -> pytree`` to emit, or ``None`` to emit nothing.
-      attach: ``attach(y, feed) -> y`` for sites that have a feed.
-      notes: Lines for the user.
-      found: The program being run.
-    """
-
-    rules: Sequence[base.Rule] = ()
-    tap: Callable[..., Any] | None = None
-    attach: Callable[..., Any] | None = None
-    notes: list[str] = dataclasses.field(default_factory=list)
-    found: Any = None
-
-    @property
-    def hooked(self) -> bool:
-        """Whether sites need attention even if their weight is dense."""
-        return bool(self.rules) or self.tap is not None or self.attach is not None
-
-    def program(self, jaxpr, values, feeds=None) -> tuple[list[Any], dict[str, Any]]:
-        """Runs the whole program.
-
-        Args:
-          jaxpr: The traced program.
-          values: A value per input; weights may be stored.
-          feeds: Side inputs of sites, by name.
-
-        Returns:
-          ``(outputs, emitted)``: dense outputs, and by site what its tap emitted.
-        """
-        scope = Scope((), feeds or {})
-        outs, emitted = self.jaxpr(jaxpr, values, (), scope)
-        return [v.decode() if base.is_stored(v) else v for v in outs], emitted
-
-    def jaxpr(self, closed, values, path, scope) -> tuple[list[Any], dict[str, Any]]:
-        """Runs a program or sub-program, equation by equation.
-
-        Args:
-          closed: The program, closed or open.
-          values: A value per input.
-          path: Where it stands.
-          scope: Iterations of the loops around it, and feeds.
-
-        Returns:
-          ``(outputs, emitted)``; an output may still be stored.
-        """
-        jaxpr = compat.open_jaxpr(closed)
-        env: dict[Any, Any] = dict(
-            zip(jaxpr.constvars, compat.consts_of(closed), strict=True)
-        )
-        env.update(zip(jaxpr.invars, values, strict=True))
-        emitted: dict[str, Any] = {}
-
-        def read(atom):
-            return atom.val if compat.is_literal(atom) else env[atom]
-
-        for i, eqn in enumerate(jaxpr.eqns):
-            operands = [read(a) for a in eqn.invars]
-            outs, new = self.equation(eqn, operands, (*path, i), scope)
-            env.update(zip(eqn.outvars, outs, strict=True))
-            emitted.update(new)
-        return [read(a) for a in jaxpr.outvars], emitted
-
-    def equation(self, eqn, operands, path, scope):
-        """Runs one equation: a site, something with sites inside, or anything else.
-
-        What is neither is bound again as it is, with its own derivative.
-        """
-        stored = any(base.is_stored(v) for v in operands)
-        if path in self.found.by_path and (self.hooked or stored):
-            return self.site(eqn, operands, path, scope)
-        if path in self.found.inside and (self.hooked or stored):
-            return control.descend(self, eqn, operands, path, scope)
-        if stored and eqn.primitive.name in compat.CALLS:
-            return control.descend(self, eqn, operands, path, scope)
-        if stored:
-            outs = stored_view.moved(eqn, operands)
-            if outs is not None:
-                if not any(base.is_stored(v) for v in outs):
-                    self.note_filled(outs[0].shape)
-                return outs, {}
-            operands = self.decode_all(operands, eqn.primitive.name)
-        return compat.bind(eqn, operands), {}
-
-    def site(self, eqn, operands, path, scope):
-        """Runs one site through the rules, and taps it."""
-        site, view = self.found.by_path[path]
-        site = site.at(scope.iterations)
-        values = [
-            v.decode() if base.is_stored(v) and i != view.weight else v
-            for i, v in enumerate(operands)
-        ]
-        w = view.w_view(values[view.weight])
-        x = view.x_view(values[view.activation])
-
-        def original(x, w):
-            return view.run(values, x, w)
-
-        dtype = eqn.outvars[0].aval.dtype
-        y = chain(self.rules, site, original, shape=view.y_shape, dtype=dtype)(x, w)
-        if self.attach is not None and site.name in scope.feeds:
-            y = self.attach(y, scope.feeds[site.name])
-        emitted = {}
-        if self.tap is not None:
-            value = self.tap(site, x, y)
-            if value is not None:
-                emitted[site.name] = value
-        return [view.y_restore(y)], emitted
-
-    def note_filled(self, shape):
-        """Notes entries of a stored weight that had to be decoded where taken."""
-        self.notes.append(
-            f"entries of a stored weight, {_sizes(shape)}, are decoded where they are "
-            "taken: those out of bounds are filled"
-        )
-
-    def decode_all(self, operands, reason) -> list[Any]:
-        """Operands with stored weights decoded, and a note of why.
-
-        Args:
-          operands: Values, stored weights among them.
-          reason: What they are decoded at.
-
-        Returns:
-          The values, all dense.
-        """
-        out = []
-        for v in operands:
-            if base.is_stored(v):
-                text = f"a stored weight of {_sizes(v.shape)} is decoded at {reason}"
-                self.notes.append(text)
-                v = v.decode()
-            out.append(v)
-        return out
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Scope:
-    """Where in the loops the interpretation stands.
-
-    Attributes:
-      iterations: (Traced) iteration of every loop around, outermost first.
-      feeds: Side inputs of sites, by site name, sliced by the loops around.
-    """
-
-    iterations: tuple[Any, ...]
-    feeds: Mapping[str, Any]
-
-    def inner(self, iteration: Any, feeds: Mapping[str, Any]) -> "Scope":
-        """The scope one loop further in.
-
-        Args:
-          iteration: Iteration of that loop.
-          feeds: Feeds of the sites inside it, its slices.
-
-        Returns:
-          The scope.
-        """
-        return Scope((*self.iterations, iteration), {**self.feeds, **feeds})
-
-
-def _sizes(shape) -> str:
-    return "x".join(map(str, shape))

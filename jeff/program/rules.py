@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jeff import base
 
-__all__ = ["chain", "check_sites"]
+__all__ = ["chain", "check_sites", "taking_marks"]
 
 _KINDS = (jnp.floating, jnp.integer, jnp.complexfloating, jnp.bool_)
 
@@ -77,6 +77,27 @@ def check_sites(rules: Sequence[base.Rule], sites: Sequence[Any]) -> None:
         check = getattr(rule, "check", None)
         if check is not None:
             check(sites)
+
+
+def taking_marks(rules: Sequence[base.Rule]) -> list[base.Rule]:
+    """The rules that act at marks: those with an attribute ``marks`` that is true.
+
+    Args:
+      rules: Rules, which are for weights that meet activations unless they say more.
+
+    Returns:
+      Those of them, in order.
+
+    Examples:
+      >>> def doubled(site, op, x, w):
+      ...     return 2 * op(x, w)
+      >>> taking_marks([doubled])
+      []
+      >>> doubled.marks = True
+      >>> [rule.__name__ for rule in taking_marks([doubled])]
+      ['doubled']
+    """
+    return [rule for rule in rules if getattr(rule, "marks", False)]
 
 
 def _applied(rule, site, op, shape, dtype, x, w) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What a site is: where a parameter leaf meets an activation, and what it knows."""
+"""What a site is: where a parameter leaf meets an activation, or a mark stands."""
 
 import dataclasses
 import difflib
@@ -40,21 +40,22 @@ class Site:
     """One equation in which a parameter leaf is multiplied, convolved or looked up.
 
     A site presents itself as ``[..., K] x [K, N]`` (plus leading batch axes for
-    experts), whatever the dimension numbers of the equation.
+    experts), whatever the dimension numbers of the equation. A value that `jeff.mark`
+    named is a site too, of kind ``"mark"``, and has no weight.
 
     Attributes:
       name: Unique name: the leaf's path, with ``@1``, ``@2`` ... for further uses.
-      leaf: Path of the (first) leaf.
+      leaf: Path of the (first) leaf; of a mark, the name it was given.
       leaves: Paths of all leaves in the weight; several only if `derived`.
-      kind: ``"dot"``, ``"ragged_dot"``, ``"conv"`` or ``"lookup"``.
+      kind: ``"dot"``, ``"ragged_dot"``, ``"conv"``, ``"lookup"`` or ``"mark"``.
       use: Which use of the leaf this is, counted in program order; traced inside a
         rewritten loop that uses one weight again and again.
       derived: Whether the weight is computed from its leaves (LoRA, mask, norm).
-      shape: Shape of the weight in the view, ``(*batch, K, N)``.
+      shape: Shape of the weight in the view, ``(*batch, K, N)``; ``()`` without one.
       x_shape: Shape of the activation a rule sees.
       y_shape: Shape of the output a rule returns.
       dtype: Dtype of the output.
-      weight_dtype: Dtype of the weight operand.
+      weight_dtype: Dtype of the weight operand; ``None`` without one.
       parts: The leaves whose axes can be followed into the weight: one, or several
         for kernels laid side by side; none for a weight that is computed.
       trips: Iterations of the loops around it, outermost first; ``None`` unknown.
@@ -72,6 +73,7 @@ class Site:
       window: Sizes of a convolution's kernel along the image; empty for others.
       groups: Groups of a convolution's input channels.
       index: Iteration of each loop that steps through the stack; traced in a rule.
+      marked_macs: Multiplications per element that a mark was told of, or ``None``.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Site:
     window: tuple[int, ...] = ()
     groups: int = 1
     index: tuple[Any, ...] = ()
+    marked_macs: int | None = None
 
     def key(self, key: jax.Array) -> jax.Array:
         """A key of this site alone: by name, place in the stack, and use.
@@ -108,8 +111,8 @@ class Site:
           key: Any JAX key.
 
         Returns:
-          A key folded with the leaf's name, its layer numbers (or the loop index)
-          and the number of the use.
+          A key folded with the leaf's name (or the mark's), its layer numbers (or the
+          loop index) and the number of the use.
 
         References:
           ``jax.random.fold_in``,
@@ -117,6 +120,8 @@ class Site:
         """
         name, numbers = tree.split_indices(self.leaf)
         name = name.replace("#.", "").replace(".#", "")
+        if self.kind == "mark":  # never the key of a leaf
+            name = f"mark {name}"
         return prng.named_key(key, name, *self.index, *numbers, self.use)
 
     @property
@@ -154,7 +159,8 @@ class Site:
         """
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         data["dtype"] = jnp.dtype(self.dtype).name
-        data["weight_dtype"] = jnp.dtype(self.weight_dtype).name
+        if self.weight_dtype is not None:
+            data["weight_dtype"] = jnp.dtype(self.weight_dtype).name
         del data["index"], data["path"], data["strides"]
         data["parts"] = [p._asdict() for p in self.parts]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in data.items()}
@@ -169,6 +175,8 @@ class Sites(tuple[Site, ...]):
       elementwise: Leaves used, but at no site (biases, norms).
       opaque: Equations that take a weight but cannot be looked into, and weights
         that a loop carries and changes.
+      lost_marks: Marks that are no sites: those of weights, and those inside what
+        cannot be looked into, such as kernels.
 
     Examples:
       >>> from jeff.program.sites import sites
@@ -189,6 +197,7 @@ class Sites(tuple[Site, ...]):
     unused: tuple[str, ...] = ()
     elementwise: tuple[str, ...] = ()
     opaque: tuple[str, ...] = ()
+    lost_marks: tuple[str, ...] = ()
 
     def named(self, name: str) -> Site:
         """The site called `name`.
@@ -236,7 +245,8 @@ class Sites(tuple[Site, ...]):
         rows: list[tuple[str, ...]] = [header]
         for s in self:
             loops = "x".join("?" if t is None else str(t) for t in s.trips) or "-"
-            shape = "x".join(map(str, s.shape)) + (" derived" if s.derived else "")
+            shape = "x".join(map(str, s.shape)) or "-"
+            shape += " derived" if s.derived else ""
             rows.append(
                 (
                     s.name,
@@ -258,6 +268,7 @@ class Sites(tuple[Site, ...]):
             ("constants used as weights", self.constants),
             ("unused leaves", self.unused),
             ("not followed", self.opaque),
+            ("marks that are no sites", self.lost_marks),
         ):
             if items:
                 lines.append(f"{label}: {', '.join(items)}")

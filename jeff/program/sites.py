@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jax.core import Tracer
@@ -24,8 +24,10 @@ class Found:
       program: The walked program.
       sites: Its sites.
       steps: The step of each site, by the site's name.
-      by_path: The site and its presentation, by the path of the equation.
-      inside: Paths of all equations that have a site inside them.
+      by_path: The site and its presentation, by the path of the equation; no marks.
+      inside: Paths of all equations that have such a site inside them.
+      marks: The marks, by the path of the equation.
+      inside_marks: Paths of all equations that have a mark inside them.
       memo: What others derived from this program, so that it is derived once.
     """
 
@@ -35,6 +37,8 @@ class Found:
     steps: dict[str, walk.Step]
     by_path: dict[tuple[int, ...], tuple[Site, Presentation]]
     inside: frozenset[tuple[int, ...]]
+    marks: dict[tuple[int, ...], Site]
+    inside_marks: frozenset[tuple[int, ...]]
     memo: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -45,7 +49,7 @@ def sites(
     axis_sizes: Mapping[str, int] | None = None,
     **kwargs: Any,
 ) -> Sites:
-    """Every place of a program where a parameter meets an activation.
+    """Every place of a program where a parameter meets an activation, and every mark.
 
     The program is traced, never run; arguments may be `jax.ShapeDtypeStruct`. Leaves
     are followed through casts, reshapes, transposes, slices, ``jit``, ``scan``,
@@ -64,7 +68,8 @@ def sites(
 
     Raises:
       TypeError: If a leaf of `params` or an input is no array or number.
-      ValueError: If the program uses a named axis whose size was not given.
+      ValueError: If the program uses a named axis whose size was not given, or a
+        `jeff.mark` has the name of a leaf.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -110,12 +115,19 @@ def _find(traced: trace.Traced) -> Found:
     seen: dict[str, int] = {}
     uses = Uses.of(program)
     names: dict[int, str] = {}
-    listed, steps, by_path = [], {}, {}
+    listed, steps, by_path, marks = [], {}, {}, {}
     for step in program.sites:
-        leaf = step.weight_value.leaves[0]
-        assert step.weight is not None
-        seen[leaf] = seen.get(leaf, -1) + 1
-        name = f"{leaf}@{seen[leaf]}" if seen[leaf] else leaf
+        label = step.label
+        assert label is not None
+        seen[label] = seen.get(label, -1) + 1
+        name = f"{label}@{seen[label]}" if seen[label] else label
+        if step.weight is None:
+            if label in program.leaves:
+                raise ValueError(f"mark {label!r} has the name of a leaf of params")
+            marks[step.path] = _describe_mark(step, name, uses, names)
+            listed.append(marks[step.path])
+            steps[name] = step
+            continue
         names[id(step)] = name
         try:
             view = operation.present(step.eqn, step.weight, step.kind)
@@ -142,16 +154,21 @@ def _find(traced: trace.Traced) -> Found:
         for step in program.opaque
     )
     result.opaque += tuple(dict.fromkeys(program.lost))
-    inside = {path[:i] for path in by_path for i in range(1, len(path))}
-    return Found(traced, program, result, steps, by_path, frozenset(inside))
+    result.lost_marks = tuple(program.lost_marks)
+    return Found(
+        traced, program, result, steps, by_path, _around(by_path), marks, _around(marks)
+    )
+
+
+def _around(paths: Iterable[tuple[int, ...]]) -> frozenset[tuple[int, ...]]:
+    """Paths of the equations that have those of `paths` inside them."""
+    return frozenset(path[:i] for path in paths for i in range(1, len(path)))
 
 
 def _describe(step, view, name, uses, names) -> Site:
     weight = step.inputs[step.weight]
     origin = weight.origin
-    loops = _frame(step).loops
-    trips = tuple(f.trips for f in loops)
-    strides = uses.strides.get(id(step), {})
+    place = _place(step, uses)
     contract = view.contract if step.kind != "lookup" else _row_axes(step)
     views = [o for o in (origin.parts or (origin,)) if o.is_view and o.axes]
     x = step.inputs[view.activation]
@@ -159,8 +176,6 @@ def _describe(step, view, name, uses, names) -> Site:
         name=name,
         leaf=origin.leaves[0],
         leaves=origin.leaves,
-        kind=step.kind,
-        use=uses.first[id(step)],
         derived=origin.derived,
         shape=view.w_shape,
         x_shape=view.x_shape,
@@ -168,16 +183,49 @@ def _describe(step, view, name, uses, names) -> Site:
         dtype=step.outputs[0].aval.dtype,
         weight_dtype=weight.aval.dtype,
         parts=tuple(_part(o, contract) for o in views),
-        trips=trips,
-        macs=view.macs * math.prod(t for t in trips if t is not None),
+        macs=view.macs * math.prod(t for t in place["trips"] if t is not None),
         nbytes=math.prod(weight.aval.shape) * weight.aval.dtype.itemsize,
         input_id=x.root.number,
         producer=_producer(x.root, names),
-        custom=step.custom,
-        path=step.path,
-        strides=tuple(strides.get(f.path, 0) for f in loops),
+        **place,
         **_kernel(step),
     )
+
+
+def _describe_mark(step, name, uses, names) -> Site:
+    (value,) = step.inputs
+    return Site(
+        name=name,
+        leaf=step.label,
+        leaves=(),
+        derived=False,
+        shape=(),
+        x_shape=value.aval.shape,
+        y_shape=value.aval.shape,
+        dtype=value.aval.dtype,
+        weight_dtype=None,
+        parts=(),
+        macs=0,
+        nbytes=0,
+        input_id=value.root.number,
+        producer=_producer(value.root, names),
+        marked_macs=step.eqn.params["macs"],
+        **_place(step, uses),
+    )
+
+
+def _place(step, uses) -> dict[str, Any]:
+    """What a site knows of where it stands: its use, and the loops around it."""
+    loops = _frame(step).loops
+    strides = uses.strides.get(id(step), {})
+    return {
+        "kind": step.kind,
+        "use": uses.first[id(step)],
+        "trips": tuple(f.trips for f in loops),
+        "custom": step.custom,
+        "path": step.path,
+        "strides": tuple(strides.get(f.path, 0) for f in loops),
+    }
 
 
 def _kernel(step) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from jeff import base
-from jeff.program import indexing
+from jeff.program import indexing, marks
 
 __all__ = ["moved"]
 
@@ -40,7 +40,7 @@ def moved(eqn: Any, operands: list[Any]) -> list[Any] | None:
         return None
     shape = eqn.outvars[0].aval.shape
     out: Any = None
-    if name in ("copy", "copy_p"):
+    if name in ("copy", "copy_p", marks.PRIMITIVE):
         out = w
     elif name == "stop_gradient":
         out = jax.lax.stop_gradient(w)

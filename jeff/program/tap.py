@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from jeff.program import trace
-from jeff.program.rewrite import Rewritten, Run, rewrite
+from jeff.program.rewrite import Rewritten, rewrite
+from jeff.program.run import Run
 from jeff.program.site import Site
 from jeff.program.sites import find
 
@@ -36,8 +37,10 @@ def tap(
     Args:
       apply: ``apply(params, *inputs, **kwargs)``, plain or rewritten.
       reduce: Function of a site's input ``[*batch, ..., K]`` and output
-        ``[*batch, ..., N]`` (indices and rows for a look-up) to a small pytree.
-      where: Which sites to tap; all if not given.
+        ``[*batch, ..., N]`` (indices and rows for a look-up; a mark's value, twice, if
+        no rule changes it) to a small pytree.
+      where: Which sites to tap, marks (`jeff.mark`) among them; all but the marks if
+        not given.
       axis_sizes: Sizes of named axes that the program reduces over and nobody binds;
         every member of such an axis gets the same arguments.
 
@@ -67,7 +70,8 @@ def tap(
         return _arrays(reduce(x, y), site)
 
     def run(params, inputs, kwargs):
-        return program.run(Run(program.rules, tap=emit), params, inputs, kwargs)
+        hooks = Run(program.rules, tap=emit, tap_marks=where is not None)
+        return program.run(hooks, params, inputs, kwargs)
 
     def tapped(params, *inputs, **kwargs):
         return trace.with_axes(run, axis_sizes)(params, inputs, kwargs)
@@ -90,7 +94,7 @@ def tap_cotangents(
     Args:
       apply: ``apply(params, *inputs, **kwargs) -> loss`` with a scalar loss.
       reduce: Function of a site's cotangent ``[*batch, ..., N]`` to a float array.
-      where: Which sites to tap; all if not given.
+      where: Which sites to tap; all but the marks if not given.
       axis_sizes: As for `tap`.
 
     Returns:
@@ -132,12 +136,12 @@ def tap_cotangents(
         probes = {
             site.name: _probe(reduce, site)
             for site in found.sites
-            if (where is None or where(site)) and _has_cotangent(site)
+            if (where or _has_weight)(site) and _has_cotangent(site)
         }
         values = trace.program_inputs(params, inputs, kwargs)
 
         def loss(probes):
-            run = Run(program.rules, attach=attach, found=found)
+            run = Run(program.rules, attach=attach, tap_marks=True, found=found)
             outs, _ = run.program(traced.jaxpr, values, probes)
             return outs[0]
 
@@ -147,6 +151,10 @@ def tap_cotangents(
         return trace.with_axes(run, axis_sizes)(params, inputs, kwargs)
 
     return tapped
+
+
+def _has_weight(site: Site) -> bool:
+    return site.kind != "mark"
 
 
 def _has_cotangent(site: Site) -> bool:

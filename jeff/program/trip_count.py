@@ -13,7 +13,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jeff.program import compat
+from jeff.program import compat, marks
 
 __all__ = ["Known", "WhileInputs", "of_while", "while_inputs"]
 
@@ -27,6 +27,7 @@ _ARITHMETIC = {
     "convert_element_type": lambda a: a,
     "copy": lambda a: a,
     "stop_gradient": lambda a: a,
+    marks.PRIMITIVE: lambda a: a,
 }
 _MIRRORED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "ne": "ne"}
 
@@ -212,7 +213,7 @@ def _offsets(jaxpr: Any, inputs: Sequence[int | None], place: int) -> dict[Any, 
         out: Any = eqn.outvars[0] if eqn.outvars else None
         moved = [of(atom) for atom in eqn.invars]
         fixed = known.values(eqn.invars)
-        if name in ("convert_element_type", "copy"):
+        if name in ("convert_element_type", "copy", marks.PRIMITIVE):
             if moved[0] is not None and jnp.issubdtype(out.aval.dtype, jnp.integer):
                 offsets[out] = moved[0]
         elif name == "add":

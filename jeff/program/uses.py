@@ -1,4 +1,4 @@
-"""Numbering the uses of every leaf as if all loops were written out."""
+"""Numbering the uses of every leaf and mark as if all loops were written out."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ __all__ = ["Uses"]
 
 @dataclasses.dataclass
 class Uses:
-    """Which use of its leaf every site is.
+    """Which use of its leaf every site is, and which one of its name every mark.
 
     Attributes:
       first: Number of the use, by the site's step; in the entry 0 of the loops around.
@@ -51,10 +51,10 @@ class Uses:
     def _frame(self, frame: Frame, counts: dict[str, int]) -> list[Step]:
         inside = []
         for step in frame.steps:
-            if step.weight is not None and step.weight_value.is_weight:
-                leaf = step.weight_value.leaves[0]
-                self.first[id(step)] = counts.get(leaf, 0)
-                counts[leaf] = counts.get(leaf, 0) + 1
+            label = step.label
+            if label is not None:
+                self.first[id(step)] = counts.get(label, 0)
+                counts[label] = counts.get(label, 0) + 1
                 inside.append(step)
             for child in step.children:
                 inside += self._child(child, counts)
@@ -69,15 +69,21 @@ class Uses:
         backwards = child.kind == "scan" and child.step.eqn.params["reverse"]
         repeated = set()
         for step in inside:
-            origin, leaf = step.weight_value.origin, step.weight_value.leaves[0]
-            if origin is not None and child.path not in origin.loops:
-                stride = counts[leaf] - before.get(leaf, 0)
+            label = step.label
+            if label is not None and child.path not in _stepped(step):
+                stride = counts[label] - before.get(label, 0)
                 if backwards:  # iterations are numbered by their place in the stack
                     self.first[id(step)] += ((child.trips or 1) - 1) * stride
                     stride = -stride
                 self.strides.setdefault(id(step), {})[child.path] = stride
-                repeated.add(leaf)
-        for leaf in repeated:
-            start = before.get(leaf, 0)
-            counts[leaf] = start + (counts[leaf] - start) * (child.trips or 1)
+                repeated.add(label)
+        for label in repeated:
+            start = before.get(label, 0)
+            counts[label] = start + (counts[label] - start) * (child.trips or 1)
         return inside
+
+
+def _stepped(step: Step) -> tuple[tuple[int, ...], ...]:
+    """Paths of the loops that step through a stack of the site's weight."""
+    origin = None if step.weight is None else step.weight_value.origin
+    return () if origin is None else origin.loops

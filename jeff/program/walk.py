@@ -11,39 +11,15 @@ References:
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
-from jeff.program import compat, follow, subframes
+from jeff.program import compat, follow, marks, subframes
 from jeff.program import origin as origin_lib
 from jeff.program.graph import Frame, Program, Step, Value
 from jeff.program.origin import Origin
 
 __all__ = ["Frame", "Program", "Step", "Value", "walk"]
-
-# Equations that hand their input on unchanged, one output per input.
-_IDENTITIES = frozenset(
-    {
-        "copy",
-        "copy_p",
-        "optimization_barrier",
-        "sharding_constraint",
-        "stop_gradient",
-        "layout_constraint",
-        "pvary",
-        "pcast",
-        "reshard",
-        "mesh_cast",
-    }
-)
-# Equations through which a value stays "the same input" for grouping sites.
-_TRANSPARENT = _IDENTITIES | {
-    "convert_element_type",
-    "expand_dims",
-    "reshape",
-    "squeeze",
-}
 
 
 def walk(traced: Any) -> Program:
@@ -154,10 +130,9 @@ class _Walker:
 
     def equation(self, eqn, operands, frame, path) -> Sequence[Value]:
         name = eqn.primitive.name
-        weights = any(v.is_weight for v in operands)
         if name in compat.CALLS:
             return self.call(eqn, operands, frame, path)
-        if weights:
+        if any(v.is_weight for v in operands) or marks.names_inside(eqn):
             if name in compat.CUSTOM_DERIVATIVES:
                 self.custom += 1
                 outputs = self.call(eqn, operands, frame, path)
@@ -183,6 +158,8 @@ class _Walker:
                 self.program.constants.append(step)
             origins: Sequence[Origin | None] = [None] * len(eqn.outvars)
         else:
+            if name == marks.PRIMITIVE:
+                self.marked(step)
             origins = self.origins(eqn, operands)
             if any(o is None for o in origins):
                 self.note_used(operands)
@@ -193,15 +170,26 @@ class _Walker:
         )
         for value in step.outputs:
             frame.first.setdefault(value.number, value)
-        if _keeps_order(eqn):
+        if follow.keeps_order(eqn):
             for value, source in zip(step.outputs, operands, strict=False):
                 value.root = source.root
-        if _has_subprogram(eqn) and any(v.is_weight for v in operands):
+        if compat.has_subprogram(eqn) and any(v.is_weight for v in operands):
             self.program.opaque.append(step)
+        for mark in marks.names_inside(eqn):
+            self.program.lost_marks.append(f"{mark} (inside a {name})")
         return step.outputs
 
+    def marked(self, step):
+        """Lists a mark as a site, unless it is of a weight, where there is no site."""
+        if step.inputs[0].is_weight:
+            weight = "+".join(step.inputs[0].leaves)
+            self.program.lost_marks.append(f"{step.eqn.params['name']} (of {weight})")
+        else:
+            step.kind = "mark"
+            self.program.sites.append(step)
+
     def key(self, eqn, operands):
-        if eqn.effects or _has_subprogram(eqn):
+        if eqn.effects or compat.has_subprogram(eqn):
             return None
         params = tuple(sorted(eqn.params.items(), key=lambda item: item[0]))
         key = (eqn.primitive.name, params, tuple(v.number for v in operands))
@@ -213,7 +201,7 @@ class _Walker:
 
     def origins(self, eqn, operands) -> Sequence[Origin | None]:
         name = eqn.primitive.name
-        if name in _IDENTITIES:
+        if name in follow.IDENTITIES:
             return [v.origin for v in operands[: len(eqn.outvars)]]
         if name == "split" and operands[0].is_weight:
             return follow.split(eqn, operands[0])
@@ -275,23 +263,3 @@ class _Walker:
         for value in step.outputs:
             frame.first.setdefault(value.number, value)
         return step.outputs
-
-
-def _has_subprogram(eqn) -> bool:
-    return any(
-        hasattr(v, "eqns")
-        or hasattr(v, "jaxpr")
-        or (isinstance(v, tuple) and any(hasattr(b, "eqns") for b in v))
-        for v in eqn.params.values()
-    )
-
-
-def _keeps_order(eqn) -> bool:
-    """Whether its output is its input, entry by entry, up to the shape."""
-    if eqn.primitive.name in _TRANSPARENT:
-        return eqn.primitive.name != "reshape" or eqn.params["dimensions"] is None
-    return (
-        eqn.primitive.name == "broadcast_in_dim"
-        and len(eqn.invars) == 1
-        and math.prod(eqn.outvars[0].aval.shape) == math.prod(eqn.invars[0].aval.shape)
-    )

@@ -103,13 +103,16 @@ def whole(
     return array
 
 
-def rates(name: str, values: Any, size: int | None = None) -> np.ndarray:
-    """A vector of numbers in [0, 1].
+def rates(
+    name: str, values: Any, size: int | None = None, *, most: float = 1.0
+) -> np.ndarray:
+    """A vector of numbers in [0, 1], or from 0 on.
 
     Args:
       name: The argument's name, for messages.
       values: Numbers ``[n]``.
       size: The `n` required; ``None``: any.
+      most: The largest allowed: 1, or infinity, which itself is no number.
 
     Returns:
       float64 ``[n]``.
@@ -125,16 +128,20 @@ def rates(name: str, values: Any, size: int | None = None) -> np.ndarray:
       Traceback (most recent call last):
         ...
       ValueError: rates[1] must be in [0, 1], got 1.5
+      >>> rates("sigmas", [0.1, 1.5], most=np.inf)
+      array([0.1, 1.5])
     """
+    where = f"in [0, {most:g}]" if np.isfinite(most) else "finite and at least 0"
     try:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} must be numbers in [0, 1], got {values!r}") from None
+        raise TypeError(f"{name} must be numbers {where}, got {values!r}") from None
     if array.ndim != 1 or (size is not None and array.size != size):
         shape = "[n]" if size is None else f"[{size}]"
         raise ValueError(f"{name} must be {shape}, not of shape {array.shape}")
-    for i in np.flatnonzero(~((array >= 0) & (array <= 1))):  # NaN too
-        raise ValueError(f"{name}[{i}] must be in [0, 1], got {array[i]}")
+    good = (array >= 0) & (array <= most) & np.isfinite(array)
+    for i in np.flatnonzero(~good):
+        raise ValueError(f"{name}[{i}] must be {where}, got {array[i]}")
     return array
 
 

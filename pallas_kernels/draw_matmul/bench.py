@@ -24,8 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pallas_kernels import timing
+from pallas_kernels import threefry, timing
 from pallas_kernels.draw_matmul.op import draw_matmul, resolve
+from pallas_kernels.draw_matmul.options import normal
 from pallas_kernels.draw_matmul.workload import Case, Settings, cases
 
 __all__ = ["DRAWS", "TOLERANCE", "Draw", "Multiply", "Report", "Row", "run"]
@@ -217,10 +218,10 @@ class Draw:
         numbers = jnp.arange(columns, dtype=jnp.uint32)
 
         def column(key, n):
-            row = jax.random.fold_in(key, n)
+            row = threefry.fold_in(key, n)
             if self.kind == "normals":
-                return jax.random.normal(row, (size,), jnp.float32).sum()
-            word = jax.random.bits(row, (size,))
+                return normal(row, size).sum()
+            word = threefry.words(row, size)
             return lax.reduce(word, np.uint32(0), lax.bitwise_xor, (0,))
 
         def voter(key):

@@ -1,13 +1,16 @@
 """The fault benchmark's statistics and report, and its network in PyTorch."""
 
+import functools
 import importlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import pages
 
-from jeff import tree
+from jeff import FaultModel, rewrite, tree
+from jeff.faults import BitFlips, bit_flip, on_features
 from jeff.models import resnet
 from jeff.sweep import FaultSpace
 
@@ -142,11 +145,17 @@ def test_the_network_in_torch_gives_the_same_logits(cases, norm, padding):
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_the_same_fault_gives_the_same_logits_in_pytorchfi(cases):
-    pytest.importorskip("pytorchfi", reason="pytorchfi is a peer, not installed")
+def live(module):
+    """A network, its arrays by name, and pictures; skips without the peer."""
+    pytest.importorskip(module, reason=f"{module} is a peer, not installed")
     params = resnet.init(jax.random.key(0), resnet.RESNET_8)
     arrays = {n: np.asarray(a) for n, a in tree.flatten(params)[0].items()}
     images = np.array(jax.random.normal(jax.random.key(1), (2, 32, 32, 3)))
+    return params, arrays, images
+
+
+def test_the_same_fault_gives_the_same_logits_in_pytorchfi(cases):
+    params, arrays, images = live("pytorchfi")
     name = "blocks.0.first.kernel"  # the second convolution in the order of modules
     faulty = tree.update(params, {name: params["blocks"][0]["first"]["kernel"].at[
         2, 0, 5, 7].set(3.0)})  # fmt: skip
@@ -155,3 +164,66 @@ def test_the_same_fault_gives_the_same_logits_in_pytorchfi(cases):
         arrays, images, layer=1, place=[7, 5, 2, 0], value=3.0
     )
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("bit", "channel"), [(6, 3), (7, 37)])
+def test_the_same_flip_gives_the_same_logits_in_pytorchfi(cases, bit, channel):
+    """One bit of the 8-bit code of one feature, cut towards zero as PyTorchFI does."""
+    params, arrays, images = live("pytorchfi")
+    name, (picture, row, column) = "blocks.2.second.kernel", (1, 4, 5)
+
+    def codes(y):
+        return jnp.trunc(y / jnp.abs(y).max() * 128).astype(jnp.int8)
+
+    def inject(words, y):
+        flipped = bit_flip(0.1).inject(BitFlips(words, False), codes(y))
+        value = flipped.astype(jnp.float32) * (jnp.abs(y).max() / 128)
+        return jnp.where(words > 0, value, y)
+
+    def sample(key, like):
+        words = jnp.zeros(like.shape, jnp.uint8)
+        return words.at[picture, row, column, channel].set(1 << bit)
+
+    rule = on_features(FaultModel(sample, inject), jax.random.key(0), where=[name])
+    apply = functools.partial(resnet.apply, padding="both")
+    clean, expected = (
+        np.asarray(f(params, images)) for f in (apply, rewrite(apply, rule))
+    )
+    place = [picture, channel, row, column]
+    found = cases("peer_worker").same_flip(
+        arrays, images, layer=7, place=place, bit=bit
+    )
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, atol=1e-4 * scale)
+    assert np.abs(expected - clean)[picture].max() > 1e-3 * scale
+
+
+@pytest.mark.parametrize("bit", [3, 7])
+def test_the_same_code_gives_the_same_logits_in_mrfi(cases, bit):
+    """A kernel as signed 8-bit codes, of which one bit of one code is flipped."""
+    params, arrays, images = live("mrfi")
+    name, place = "blocks.1.skip.kernel", (0, 0, 5, 17)  # [row, column, in, out]
+    kernel = tree.get(params, name)
+    step = np.abs(kernel).max() / np.float32(127)
+    stored = jnp.round(kernel / step).astype(jnp.int8)
+    words = np.zeros(kernel.shape, np.uint8)
+    words[place] = 1 << bit
+    flipped = bit_flip(0.1).inject(BitFlips(jnp.asarray(words), False), stored)
+    clean, expected = (
+        np.asarray(
+            resnet.apply(
+                tree.update(params, {name: code * step}), images, padding="both"
+            )
+        )
+        for code in (stored.astype(jnp.float32), flipped.astype(jnp.float32))
+    )
+    row, column, into, out = place
+    flat = np.ravel_multi_index(
+        (out, into, row, column), [kernel.shape[i] for i in (3, 2, 0, 1)]
+    )
+    found = cases("peer_worker").same_code(
+        arrays, images, layer="blocks.1.skip", place=int(flat), bit=bit
+    )
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, atol=1e-4 * scale)
+    assert np.abs(expected - clean).max() > 1e-3 * scale

@@ -90,15 +90,88 @@ def test_folding_keeps_the_kind_of_key():
         np.testing.assert_array_equal(*map(jax.random.key_data, (got, wanted)))
 
 
-def test_words_are_drawn_once_for_all_uses():
-    def two_uses(key):
-        words = jax.random.bits(threefry.unrolled(key), (64,))
-        return words.sum(), words.max()
+def test_words_for_one_use():
+    typed, other = jax.random.key(4), jax.random.key(4, impl="rbg")
+    for key in (typed, jax.random.key_data(typed), other):
+        wanted = jax.random.bits(key, (77,))
+        np.testing.assert_array_equal(threefry.words(key, 77), wanted)
 
-    compiled = jax.jit(two_uses).lower(jax.random.key(0)).compile()
-    rounds = compiled.as_text().count(" xor(")
-    single = jax.jit(lambda key: two_uses(key)[0]).lower(jax.random.key(0)).compile()
-    assert rounds == single.as_text().count(" xor(")
+
+def test_words_are_kept_on_a_cpu_and_left_to_the_compiler_elsewhere():
+    def draw(key):
+        return jax.random.normal(threefry.unrolled(key), (64,))
+
+    traced = jax.jit(draw).trace(jax.random.key(0))
+    compiled = traced.lower(lowering_platforms=("cpu",)).compile()
+    assert " while(" in compiled.as_text()
+    elsewhere = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert "stablehlo.while" not in elsewhere
+
+
+def test_later_calls_outside_of_jit_compile_nothing():
+    key = threefry.unrolled(jax.random.key(6))
+    calls = {
+        "bits": lambda: jax.random.bits(key, (19,)),
+        "split": lambda: jax.random.key_data(jax.random.split(key, 3)),
+        "fold_in": lambda: jax.random.key_data(jax.random.fold_in(key, 2)),
+        "blocks": lambda: threefry.blocks(jax.random.key(6), 5),
+    }
+    jax.block_until_ready([call() for call in calls.values()])
+    compiled = []
+
+    def listen(name, *_, **__):
+        compiled.append(name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        jax.block_until_ready([call() for call in calls.values()])
+        assert not [name for name in compiled if "backend_compile" in name]
+        jax.block_until_ready(jax.random.bits(key, (23,)))  # something new
+        assert [name for name in compiled if "backend_compile" in name]
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_sizes_that_are_not_known_or_too_many_for_a_word():
+    def draw(key, shape):
+        return jax.random.bits(threefry.unrolled(key), shape)
+
+    key = jax.ShapeDtypeStruct((2,), jnp.uint32)
+    (n,) = jax.export.symbolic_shape("n")
+    x = jax.ShapeDtypeStruct((n,), jnp.float32)
+    exported = jax.export.export(jax.jit(lambda key, x: draw(key, x.shape)))(key, x)
+    assert exported.out_avals[0].shape == (n,)
+    huge = (2**31, 2)
+    assert jax.eval_shape(lambda key: draw(key, huge), key).shape == huge
+    split = jax.eval_shape(
+        lambda key: jax.random.split(threefry.unrolled(key), huge), key
+    )
+    assert split.shape == huge
+
+
+def test_the_older_form_of_threefry_and_raw_keys():
+    raw = jax.random.key_data(jax.random.key(8))
+    wanted = jax.random.bits(raw, (5,))
+    np.testing.assert_array_equal(jax.random.bits(threefry.unrolled(raw), (5,)), wanted)
+    with jax.threefry_partitionable(False):
+        assert threefry.unrolled(raw) is raw
+
+
+@pytest.mark.parametrize(
+    ("key", "error", "words"),
+    [
+        (jax.random.key(0, impl="rbg"), TypeError, "key must be of 'threefry2x32'"),
+        (jax.random.split(jax.random.key(0), 3), ValueError, "key must be one key"),
+    ],
+)
+def test_blocks_are_of_one_key_of_threefry(key, error, words):
+    with pytest.raises(error, match=words):
+        threefry.blocks(key, 3)
+
+
+def test_zeros_are_zeros():
+    zeros = threefry.zeros(jax.random.key(9), (2, 3), jnp.uint8)
+    np.testing.assert_array_equal(zeros, np.zeros((2, 3), np.uint8))
 
 
 def test_gradients_and_loops_may_hold_draws():

@@ -12,9 +12,17 @@ in_checkout = pytest.mark.skipif(
 )
 
 
-def example(page):
-    """The marked code of a page (``"docs/mbq.md"``), and the output that it prints."""
+def example(page, name=""):
+    """The marked code of a page (``"docs/mbq.md"``), and the output that it prints.
+
+    Of several the one whose marker has the name, ``<!-- example:NAME -->``.
+    """
     text = (ROOT / page).read_text()
-    code = re.search(r"<!-- example -->\n```python\n(.*?)```", text, re.DOTALL).group(1)
-    said = re.search(r"<!-- output -->\n```text\n(.*?)```", text, re.DOTALL).group(1)
+    mark = f":{name}" if name else ""
+    code, said = (
+        re.search(
+            rf"<!-- {part}{mark} -->\n```{kind}\n(.*?)```", text, re.DOTALL
+        ).group(1)
+        for part, kind in (("example", "python"), ("output", "text"))
+    )
     return code, said

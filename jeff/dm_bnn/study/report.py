@@ -10,7 +10,7 @@ import numpy as np
 
 from jeff.dm_bnn.study import figures, sentences
 from jeff.dm_bnn.study.answers import Answers, ece_if_calibrated
-from jeff.dm_bnn.study.faults import Damage, rate_word
+from jeff.dm_bnn.study.faults import NETWORKS, Damage, rate_word
 from jeff.dm_bnn.study.settings import DMBNNSettings
 from jeff.dm_bnn.study.speed import Speed
 from jeff.dm_bnn.study.subject import KINDS
@@ -39,6 +39,8 @@ class _Scores(NamedTuple):
     right: Interval
     nll: Interval
     ece: float
+    ece_equal_mass: float
+    brier: Interval
 
 
 def outcome(
@@ -129,8 +131,17 @@ def _trust(said: Answers, labels: np.ndarray, chance: np.ndarray) -> list[Measur
         Measure("ece", voters.ece, "fraction", baseline=twin.ece),
         Measure("ece.deterministic", twin.ece, "fraction"),
         _interval("ece.if_calibrated", by_chance, "fraction"),
+        Measure(
+            "ece_equal_mass",
+            voters.ece_equal_mass,
+            "fraction",
+            baseline=twin.ece_equal_mass,
+        ),
+        Measure("ece_equal_mass.deterministic", twin.ece_equal_mass, "fraction"),
         _interval("nll", voters.nll, "nats", baseline=twin.nll.value),
         _interval("nll.deterministic", twin.nll, "nats"),
+        _interval("brier", voters.brier, baseline=twin.brier.value),
+        _interval("brier.deterministic", twin.brier),
     ]
 
 
@@ -138,11 +149,14 @@ def _scores(found: Predictive, labels: np.ndarray) -> _Scores:
     probs, truth = jnp.asarray(found.probs), jnp.asarray(labels)
     right = int((found.probs.argmax(-1) == labels).sum())
     own = found.probs[np.arange(len(labels)), labels]
+    one_hot = np.eye(found.probs.shape[-1])[labels]
     surprise = -np.log(np.maximum(own, np.finfo(np.float32).tiny))
     return _Scores(
         wilson(right, len(labels)),
         student_t(surprise),
         float(ece(probs, truth)),
+        float(ece(probs, truth, mass="equal")),
+        student_t(np.square(found.probs - one_hot).sum(-1)),
     )
 
 
@@ -181,12 +195,12 @@ def _times(timed: Speed) -> list[Measure]:
 
 
 def _faulty(damage: Damage) -> list[Measure]:
-    """Accuracy of both networks, and the paired difference, at every rate but 0."""
+    """Accuracy by what was hit, and the paired difference, at every rate but 0."""
     measures = []
     for number, rate in enumerate(damage.rates[1:], 1):
         word = rate_word(rate)
         accuracy = {k: v[:, number] / damage.images for k, v in damage.correct.items()}
-        for name in ("bayesian", "deterministic"):
+        for name in NETWORKS:
             found = figures.within(student_t(accuracy[name]))
             measures.append(
                 _interval(f"faulty_accuracy.{name}.{word}", found, "fraction")

@@ -56,7 +56,8 @@ def notes(
         "accuracy: Wilson's interval, nll: Student's t, over images; one draw of "
         "voters, one training. ece: 15 bins of equal width; ece.if_calibrated: what a "
         "calibrated network of the voters' confidences would show on as many images, "
-        "mean and central 95 % of 1,000 draws.",
+        "mean and central 95 % of 1,000 draws. ece_equal_mass: 15 bins of as many "
+        "images each. brier: sum of squares over the classes, 0 to 2; Student's t.",
         about_detection(detection),
         f"faulty_accuracy: every bit of every stored {settings.words} word flipped "
         f"independently ({words['bayesian']:,} words with two per random weight, "
@@ -65,7 +66,9 @@ def notes(
         f"{settings.devices} devices, {settings.device_images} test digits, "
         f"{settings.device_voters} voters by local reparameterisation, arithmetic in "
         "float32. The same flips hit the means and the twin. Nothing is repaired: a "
-        "network whose probabilities are NaN is wrong, so one voter's NaN is too.",
+        "network whose probabilities are NaN is wrong, so one voter's NaN is too. "
+        "only_means, only_stds: voters, the other words untouched; one_pass: the hit "
+        "means as a network of their own.",
         "faulty_accuracy_gain: Bayesian minus twin, paired over devices; Student's t "
         "intervals over devices, on these images; rough where only a few devices are "
         "hurt, and without width where none is.",
@@ -160,7 +163,7 @@ def about_detection(detection: Sequence[Measure]) -> str:
 
 
 def about_faults(damage: Damage) -> tuple[str, ...]:
-    """Who survives, and why: three paired comparisons at every rate.
+    """Who survives, and why: four paired comparisons at every rate.
 
     Args:
       damage: Right answers of faulty devices.
@@ -172,6 +175,10 @@ def about_faults(damage: Damage) -> tuple[str, ...]:
         "the Bayesian network minus its twin": ("bayesian", "deterministic"),
         "voting, that is voters minus one pass, hit means": ("only_means", "one_pass"),
         "training, that is one pass minus the twin": ("one_pass", "deterministic"),
+        "flips of the standard deviations alone minus those of the means alone": (
+            "only_stds",
+            "only_means",
+        ),
     }
     clean = {k: np.mean(v[:, 0]) / damage.images for k, v in damage.correct.items()}
     return (

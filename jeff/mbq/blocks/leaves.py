@@ -102,4 +102,5 @@ def _nested_sites(stack: Stack) -> list[program.Site]:
     """Sites in loops and branches of the template block."""
     found = stack.piece.found
     loops = [s.path for s in stack.piece.steps if s.path in found.inside]
-    return [s for s in found.sites if any(s.path[: len(p)] == p for p in loops)]
+    sites = [s for s in found.sites if s.kind != "mark"]
+    return [s for s in sites if any(s.path[: len(p)] == p for p in loops)]

@@ -123,7 +123,7 @@ def _chosen(known, tokens, names) -> dict[str, tuple[int | None, ...]]:
         return {
             s.name: s.trips
             for s in known
-            if s.kind != "lookup" and fits_tokens(s.y_shape, tokens)
+            if s.kind not in ("lookup", "mark") and fits_tokens(s.y_shape, tokens)
         }
     chosen = {}
     for name in sorted(names):

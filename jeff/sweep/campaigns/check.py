@@ -118,7 +118,8 @@ def _sites(apply, params, inputs) -> list[Site]:
     """The sites that a rule sees: of the program, or of its end."""
     if isinstance(apply, suffix.Suffix):
         piece = suffix.fit(apply.apply, apply.point, apply.params, apply.inputs, 1)
-        return [piece.found.sites.named(name) for name in piece.sites()]
+        names = {*piece.sites(), *piece.marks()}
+        return [site for site in piece.found.sites if site.name in names]
     few = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct((min(2, a.shape[0]), *a.shape[1:]), a.dtype),
         spread(inputs),

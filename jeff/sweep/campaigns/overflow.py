@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jeff.faults.on_features import FeatureRule
-from jeff.program.rewrite import Run
+from jeff.program.run import Run
 from jeff.sweep.campaigns.suffix import rewritten
 
 __all__ = ["with_overflow"]
@@ -55,7 +55,8 @@ def with_overflow(
     shape = () if rule.examples is None else rule.examples.shape
 
     def run(params, *inputs):
-        out, taps = program.run(Run(program.rules, tap=emit), params, inputs, {})
+        hooks = Run(program.rules, tap=emit, tap_marks=rule.marks)
+        out, taps = program.run(hooks, params, inputs, {})
         missing = jnp.zeros(shape, bool)
         for flags in taps.values():  # scans stack them
             missing |= flags.reshape(-1, *shape).any(0)

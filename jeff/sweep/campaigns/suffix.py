@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jeff import base
 from jeff.program import Cut, Point, evaluation, graph, reach, rewrite, trace
 from jeff.program.piece import Piece
-from jeff.program.rewrite import Rewritten, Run
+from jeff.program.rewrite import Rewritten
+from jeff.program.run import Run
 
 __all__ = ["Crossing", "Suffix", "crossing_values", "fit", "rewritten"]
 

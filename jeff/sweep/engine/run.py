@@ -84,7 +84,8 @@ def run(
     Args:
       trial: What one trial does.
       key: A typed key.
-      rates: Fractions in [0, 1].
+      rates: Finite numbers from 0 on. Rates above 1 are refused by campaigns with a
+        fault model that refuses them; its sigmas may be larger.
       trials: Trials of each point.
       data: A pytree of arrays ``[examples, ...]``; every trial sees all of them.
       designs: A pytree of arrays ``[designs, ...]``; each trial gets one entry.
@@ -166,7 +167,7 @@ def start(
     Args:
       trial: As for `run`, and so are the others.
       key: A typed key.
-      rates: Fractions in [0, 1].
+      rates: Finite numbers from 0 on, as for `run`.
       trials: Trials of each point.
       data: A pytree of arrays ``[examples, ...]``.
       designs: A pytree of arrays ``[designs, ...]``, or ``None``.

@@ -57,7 +57,8 @@ def checked(
     Args:
       trial: What one trial does.
       key: A typed key.
-      rates: Fractions in [0, 1].
+      rates: Finite numbers from 0 on. Rates above 1 are refused by campaigns with a
+        fault model that refuses them; its sigmas may be larger.
       trials: Trials of each point.
       data: A pytree of arrays ``[examples, ...]``.
       designs: A pytree of arrays ``[designs, ...]``, or ``None``.
@@ -74,10 +75,10 @@ def checked(
       >>> key = jax.random.key(0)
       >>> checked(trial, key, rates=[0.1], trials=2, data=np.ones(3)).examples
       3
-      >>> checked(trial, key, rates=[0.1, 1.5], trials=2, data=np.ones(3))
+      >>> checked(trial, key, rates=[0.1, -0.5], trials=2, data=np.ones(3))
       Traceback (most recent call last):
         ...
-      ValueError: rates[1] must be in [0, 1], got 1.5
+      ValueError: rates[1] must be finite and at least 0, got -0.5
     """
     parts = trial if isinstance(trial, tuple) else ()
     if not (len(parts) in (2, 3) and all(map(callable, parts[:2]))):
@@ -132,13 +133,16 @@ def check_over(over: Any) -> str | int:
 
 
 def _rates(rates: Any) -> np.ndarray:
-    values = checks.rates("rates", rates)
+    values = checks.rates("rates", rates, most=np.inf)
     if not values.size:
         raise ValueError("rates must hold at least one rate")
-    with np.errstate(under="ignore"):
+    with np.errstate(under="ignore", over="ignore"):
         rounded = values.astype(jax.dtypes.canonicalize_dtype(float))
-    for i in np.flatnonzero((values > 0) & (rounded == 0)):
-        raise ValueError(f"rates[{i}]={values[i]:g} is 0 as {rounded.dtype}")
+    lost = ((values > 0) & (rounded == 0)) | np.isinf(rounded)
+    for i in np.flatnonzero(lost):
+        raise ValueError(
+            f"rates[{i}]={values[i]:g} is {rounded[i]:g} as {rounded.dtype}"
+        )
     return rounded
 
 

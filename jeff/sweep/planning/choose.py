@@ -76,7 +76,8 @@ def make_plan(
     Args:
       trial: What one trial does.
       key: A typed key.
-      rates: Fractions in [0, 1].
+      rates: Finite numbers from 0 on. Rates above 1 are refused by campaigns with a
+        fault model that refuses them; its sigmas may be larger.
       trials: Trials of each point.
       data: A pytree of arrays ``[examples, ...]``.
       designs: A pytree of arrays ``[designs, ...]``, or ``None``.
@@ -228,7 +229,7 @@ def _group(
         return unit, f"Trials run together: {differ}, as a batch of products."
     return 1, (
         f"Trials run one after another: {differ}, and together they would be grouped "
-        "convolutions or batched products, which are slower."
+        "convolutions or batched products, which take more processor time."
     )
 
 

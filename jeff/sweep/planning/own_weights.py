@@ -2,10 +2,10 @@
 
 Where only activations differ from trial to trial, trials fold into the batch: the same
 products on more rows. Where weights differ, `jax.vmap` makes grouped convolutions and
-batched products, which read every weight once per trial and run far below the speed of
-the plain ones, on CPUs above all. The exception is an operation on what is the same in
-all trials, such as the images themselves: there the weights of all trials are columns
-of one larger product, or filters of one larger convolution.
+batched products, which read every weight once per trial and take more processor time
+than the plain ones one after another, on CPUs at least. The exception is an operation
+on what is the same in all trials, such as the images themselves: there the weights of
+all trials are columns of one larger product, or filters of one larger convolution.
 
 References:
   jax-ml/jax pull request 858 (the batching rule of convolutions).
@@ -26,7 +26,7 @@ __all__ = ["OwnWeights", "own_weights"]
 
 
 class OwnWeights(NamedTuple):
-    """What becomes slower when trials run together.
+    """What costs more when trials run together.
 
     Attributes:
       convolutions: Convolutions that become grouped, or have more groups.

@@ -9,6 +9,7 @@ import numpy as np
 
 from jeff.faults.fixed_point import check_bits
 from jeff.faults.stored_words import stored_bits
+from jeff.faults.where import is_product
 from jeff.program import sites as find_sites
 from jeff.program import stages
 from jeff.sweep.campaigns.batches import one_example
@@ -123,7 +124,7 @@ def plan_sites(
         sites = list(share)
     found = find_sites(apply, params, *one)
     if sites is None:
-        sites = [s.name for s in found if s.kind != "lookup"]
+        sites = [s.name for s in found if is_product(s.name, s)]
     if not sites:
         raise ValueError("sites is empty: there is nothing to hit")
     cut = stages.stages(apply, tuple(sites), params, *one)

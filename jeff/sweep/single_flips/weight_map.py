@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jeff.faults.stacks import Stacked, stack_axes
 from jeff.prng import named_keys
 from jeff.sweep.campaigns.batches import spread
 from jeff.sweep.campaigns.outcome import outcome
 from jeff.sweep.campaigns.suffix import rewritten
+from jeff.sweep.single_flips.entries import entries
 from jeff.sweep.single_flips.fault_space import Fault, FaultSpace, enumerate_faults
 from jeff.sweep.single_flips.inject import inject_fault
 from jeff.sweep.single_flips.uniform import uniform_below
@@ -26,6 +28,7 @@ class WeightMap(NamedTuple):
       designs: The points as designs of the sweep: numbers of leaf and bit, int32
         ``[points]`` each.
       space: The leaves, their stored words and bits; `space.strata` names the points.
+        Entries of stacks are leaves here, named as in ``"layers.up[3]"``.
     """
 
     trial: Trial
@@ -38,6 +41,7 @@ def weight_map(
     params: Any,
     *,
     where: Any = None,
+    stacked: Stacked | None = None,
     measure: Callable[..., Any] = outcome,
 ) -> WeightMap:
     """A campaign that tells which bits of which weights matter.
@@ -53,6 +57,9 @@ def weight_map(
         are hit, in the bits that are really stored.
       where: Which leaves: a regular expression, names, or ``where(name, leaf)``;
         ``None``: all.
+      stacked: Leaves that stack layers or experts, as in `jeff.faults.on_weights`; each
+        of their entries is a point of its own. Stored leaves are split where their
+        codes are of the dense shape. ``None``: a leaf is a point, whatever it stacks.
       measure: As in `weight_faults`.
 
     Returns:
@@ -60,7 +67,8 @@ def weight_map(
       rates=[1.0], ...)``; `weight_table` reads the statistics. Rates have no meaning.
 
     Raises:
-      ValueError: If a name is no leaf's, or no leaf is chosen.
+      ValueError: If a name is no leaf's, no leaf is chosen, or a leaf has no such stack
+        axis.
       TypeError: If a chosen leaf has no words to flip bits of.
 
     Examples:
@@ -76,10 +84,14 @@ def weight_map(
        [2. 1. 0.]
        [0. 0. 1.]]
     """
-    space = enumerate_faults(params, where=where)
-    too_large = [n for n, w in zip(space.names, space.words, strict=True) if w >= 2**31]
+    leaves = enumerate_faults(params, where=where)
+    too_large = [
+        n for n, w in zip(leaves.names, leaves.words, strict=True) if w >= 2**31
+    ]
     if too_large:
         raise ValueError(f"leaf {too_large[0]!r} has 2^31 words or more")
+    found = entries(leaves, params, stack_axes(stacked))
+    space = found.rows
     leaf = np.repeat(np.arange(len(space.names)), space.bits)
     bit = np.concatenate([np.arange(n) for n in space.bits])
     designs = {"leaf": leaf.astype(np.int32), "bit": bit.astype(np.int32)}
@@ -89,9 +101,9 @@ def weight_map(
     def draw(key, rate, design):
         del rate
         place = named_keys(key, space.names)[design["leaf"]]
-        position = uniform_below(place, sizes[design["leaf"]])
-        fault = Fault(design["leaf"], position, design["bit"])
-        return inject_fault(params, fault, space)
+        number = uniform_below(place, sizes[design["leaf"]])
+        fault = Fault(*found.place(design["leaf"], number), design["bit"])
+        return inject_fault(params, fault, leaves)
 
     def evaluate(faulty, batch):
         data = batch.data

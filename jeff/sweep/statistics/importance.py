@@ -121,7 +121,8 @@ def weighted_estimate(
 
     Args:
       outcomes: What every trial gave, ``[n]``: 1 for an event and 0 for none, or any
-        finite number.
+        finite number. Where all are 0, the interval is for outcomes of 0 and 1: no
+        other bound is known.
       kinds: Kind of fault of every trial, integers ``[n]``, drawn from `proposal`.
       target: Probabilities with which kinds occur, ``[B]``.
       proposal: Probabilities with which they were injected, ``[B]``; above 0 wherever
@@ -171,7 +172,8 @@ def weighted_estimate(
     mean = student_t(weighted, level=level)
     if not values.any():
         most = 1 - ((1 - level) / 2) ** (1 / values.size)
-        mean = mean._replace(high=min(1.0, float((p / q.clip(1e-300)).max()) * most))
+        largest = float(np.divide(p, q, out=np.zeros_like(p), where=q > 0).max())
+        mean = mean._replace(high=min(1.0, largest * most))
     return Weighted(
         mean=mean,
         variance=float(weighted.var(ddof=1)) / weighted.size,

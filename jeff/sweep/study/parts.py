@@ -11,7 +11,11 @@ import numpy as np
 from jeff.prng import named_key
 from jeff.program import sites
 from jeff.sweep.campaigns.batches import Examples, one_example
-from jeff.sweep.campaigns.campaign import feature_faults, weight_faults
+from jeff.sweep.campaigns.campaign import (
+    feature_faults,
+    weight_and_feature_faults,
+    weight_faults,
+)
 from jeff.sweep.engine.run import Ready, start
 from jeff.sweep.planning.choose import EVALUATIONS
 from jeff.sweep.planning.plan import Plan, counted
@@ -19,8 +23,9 @@ from jeff.sweep.single_flips.fault_space import FaultSpace
 from jeff.sweep.single_flips.site_plan import SitePlan, plan_sites
 from jeff.sweep.single_flips.site_wise import site_wise
 from jeff.sweep.single_flips.weight_map import weight_map
-from jeff.sweep.study.named_faults import Draw, named_fault
+from jeff.sweep.study.named_faults import Draw
 from jeff.sweep.study.settings import StudySettings
+from jeff.sweep.study.stacks import stacks
 from jeff.sweep.study.targets import Target, expected_faults, model_of_rate
 from jeff.sweep.trial import Trial
 
@@ -100,15 +105,7 @@ def curve_part(
       TypeError: As `jeff.sweep.run`.
       ValueError: As `jeff.sweep.run`.
     """
-    apply, params = subject.apply, subject.params
-    fault, rates = named_fault(settings.fault), settings.values
-    model = model_of_rate(fault, draw, settings.target, settings.where)
-    if settings.target == "weights":
-        trial = weight_faults(apply, params, model)
-    else:
-        trial = feature_faults(
-            apply, params, model, where=settings.where, permanent=settings.permanent
-        )
+    fault, rates = settings.model, settings.values
     unit, why = settings.unit, None
     if unit is None and settings.stop is not None:
         each = EVALUATIONS // len(data.golden)
@@ -117,6 +114,7 @@ def curve_part(
             f"A unit has {counted(unit, 'trial')}: the margin is asked for after each, "
             f"{_LOOKS} times or more."
         )
+    trial = _trial(subject, data, settings, draw)
     ready = _start(
         subject, "curve", settings, trial=trial, rates=rates, trials=settings.trials,
         data=data, unit=unit,
@@ -151,11 +149,14 @@ def map_part(
     designs, left_out = None, ()
     if settings.target == "weights":
         names = [t.name for t in targets]
-        trial, designs, space = weight_map(subject.apply, subject.params, where=names)
+        apply, params = subject.apply, subject.params
+        trial, designs, space = weight_map(
+            apply, params, where=names, stacked=stacks(apply, params, data.inputs)
+        )
     else:
-        loops = _in_loops(subject, data)
+        loops, bits = _in_loops(subject, data), settings.feature_bits
         left_out = tuple(t.name for t in targets if t.name in loops)
-        space = _site_plan(subject, data, [t.name for t in targets], loops)
+        space = _site_plan(subject, data, [t.name for t in targets], loops, bits)
         trial = site_wise(
             subject.apply, subject.params, space, faults_per_image=_COPIES
         )
@@ -167,7 +168,26 @@ def map_part(
     return Part("map", ready, float(ready.plan.unit * each), space), left_out
 
 
-def _site_plan(subject, data, names, loops) -> SitePlan:
+def _trial(
+    subject: Subject, data: Examples, settings: StudySettings, draw: Draw
+) -> Trial:
+    """A device of the curve."""
+    apply, params, fault = subject.apply, subject.params, settings.model
+    axes = stacks(apply, params, data.inputs) if fault.by_range else {}
+    weights, features = (
+        model_of_rate(fault, draw, on, settings.where, axes)
+        for on in ("weights", "features")
+    )
+    each: dict[str, Any] = {"per_image": len(data.golden)}
+    if settings.target == "weights":
+        return weight_faults(apply, params, weights, **each)
+    each |= {"where": settings.where, "permanent": settings.permanent}
+    if settings.target == "features":
+        return feature_faults(apply, params, features, **each)
+    return weight_and_feature_faults(apply, params, weights, features, **each)
+
+
+def _site_plan(subject, data, names, loops, fixed_point) -> SitePlan:
     names = [name for name in names if name not in loops]
     if not names:
         raise ValueError(
@@ -176,8 +196,9 @@ def _site_plan(subject, data, names, loops) -> SitePlan:
         )
     period = max(len(names), min(_PERIOD, len(jax.tree.leaves(data.inputs)[0])))
     return plan_sites(
-        subject.apply, subject.params, data.inputs, sites=names, period=period
-    )
+        subject.apply, subject.params, data.inputs, sites=names, period=period,
+        fixed_point=fixed_point,
+    )  # fmt: skip
 
 
 def _in_loops(subject, data) -> set[str]:

@@ -16,6 +16,7 @@ from jeff.sweep.study.targets import expected_faults
 __all__ = ["study_outcome"]
 
 _SHOWN = 40  # rows of a heat map, so that names can be read
+_MEASURED = ("accuracy", "accuracy_new_images", "sdc", "critical", "nonfinite")
 
 
 def study_outcome(study: FaultStudy, found: Found) -> StudyOutcome:
@@ -26,9 +27,10 @@ def study_outcome(study: FaultStudy, found: Found) -> StudyOutcome:
       found: What `run_study` found.
 
     Returns:
-      Measures ``accuracy.RATE``, ``sdc.RATE``, ``critical.RATE`` and
-      ``nonfinite.RATE`` (fractions; the baseline of an accuracy is the golden one),
-      tables, plots, and notes that say how intervals were made.
+      Measures ``accuracy.RATE``, ``accuracy_new_images.RATE`` (but after a rigorous
+      rule that stops), ``sdc.RATE``, ``critical.RATE`` and ``nonfinite.RATE``
+      (fractions; the baseline of an accuracy is the golden one), tables, plots, and
+      notes that say how intervals were made.
 
     Examples:
       >>> import jax, jax.numpy as jnp, numpy as np
@@ -41,13 +43,13 @@ def study_outcome(study: FaultStudy, found: Found) -> StudyOutcome:
       >>> study = prepare_study(apply, params, data, settings, jax.random.key(0))
       >>> outcome = study_outcome(study, run_study(study))
       >>> [m.name for m in outcome.measures]
-      ['accuracy.0.1', 'sdc.0.1', 'critical.0.1', 'nonfinite.0.1']
+      ['accuracy.0.1', 'accuracy_new_images.0.1', 'sdc.0.1', 'critical.0.1',
+       'nonfinite.0.1']
     """
     measures = []
     for point in found.curve:
         measures += _measures(point, study.golden_accuracy)
-    order = ("accuracy", "sdc", "critical", "nonfinite")
-    measures.sort(key=lambda m: order.index(m.name.partition(".")[0]))
+    measures.sort(key=lambda m: _MEASURED.index(m.name.partition(".")[0]))
     tables, figures = [_curve_table(study, found.curve)], _curves(study, found.curve)
     if found.maps:
         figures["vulnerability"] = _heat_map(found.maps["layer_bit"])
@@ -73,8 +75,10 @@ def _measures(point: CurvePoint, golden: float) -> list[Measure]:
             low=min(low, value), high=max(high, value), trials=n,
         )  # fmt: skip
 
+    new = () if point.any_images is None else (point.any_images,)
     return [
         made("accuracy", point.accuracy, golden),
+        *(made("accuracy_new_images", interval, golden) for interval in new),
         made("sdc", point.sdc),
         made("critical", point.critical),
         Measure(f"nonfinite.{rate}", point.nonfinite, "fraction", trials=trials),
@@ -82,17 +86,20 @@ def _measures(point: CurvePoint, golden: float) -> list[Measure]:
 
 
 def _curve_table(study: FaultStudy, curve: Sequence[CurvePoint]) -> Table:
+    new = all(p.any_images is not None for p in curve)
     return Table(
         title="Accuracy by rate",
         columns=(
             "rate", "faults per trial", "trials", "accuracy", "low", "high",
-            "between devices (sd)", "answers changed", "right made wrong",
+            *("low on new images", "high on new images") * new, "between devices (sd)",
+            "answers changed", "right made wrong",
             "without an answer", "confidence lost",
         ),
         rows=tuple(
             (
                 p.rate, round(expected_faults(study.fault, p.rate, study.targets), 4),
                 p.trials, p.accuracy.value, p.accuracy.low, p.accuracy.high,
+                *(() if p.any_images is None else p.any_images[1:3]),
                 p.device**0.5, p.sdc.value, p.critical.value, p.nonfinite,
                 p.confidence_drop,
             )
@@ -213,6 +220,11 @@ def _notes(study: FaultStudy, found: Found) -> tuple[str, ...]:
         f"{100 * study.golden_accuracy:.2f} %.",
     ]
     notes.append(_intervals(s))
+    if all(p.any_images is not None for p in found.curve):
+        notes.append(
+            "These are for other devices on these images; those on new images are for "
+            "other devices and other images alike, at the same level, approximate."
+        )
     if s.target == "features" and not s.permanent:
         kind = (
             "Wilson's interval, the exact one under 10 events"
@@ -263,4 +275,11 @@ def _intervals(s: StudySettings) -> str:
 
 
 def _what(fault: NamedFault, target: str) -> str:
-    return f"{fault.name} ({fault.swept}) of {target}"
+    given = "".join(f"; {n}={_word(v)}" for n, v in fault.given.items())
+    hit = "weights and features" if target == "both" else target
+    return f"{fault.name} ({fault.swept}{given}) of {hit}"
+
+
+def _word(value: Any) -> str:
+    """A setting as it is typed."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from jeff.faults.fixed_point import check_bits
 from jeff.io import write_atomically
 from jeff.io.folder_lock import folder_lock
 from jeff.sweep import checks
@@ -15,6 +16,9 @@ from jeff.sweep.study.named_faults import NamedFault, named_fault
 
 __all__ = ["StudySettings", "begin_parts"]
 
+_KEY = "study_format"
+_FORMAT = 2  # of what is written down; 1 knew no settings of fault models
+_TARGETS = ("weights", "features", "both")
 _MARGIN_METHODS = ("empirical_bernstein", "student_t")
 
 
@@ -24,8 +28,10 @@ class StudySettings:
 
     Attributes:
       fault: Name of a fault model, see `FAULTS`.
-      on: What it hits, ``"weights"`` or ``"features"``; ``None``: what it is meant for.
-      rates: Rates (or sigmas) in [0, 1]; empty: those of the fault model.
+      fault_settings: What is set of the fault model, see `named_fault`.
+      on: What it hits: ``"weights"``, ``"features"``, or ``"both"`` at the same rate;
+        ``None``: what it is meant for.
+      rates: Rates in [0, 1], or sigmas from 0 on; empty: those of the fault model.
       trials: Trials of each rate, at least 2; with a margin, at most so many.
       where: Regular expression searched for in the names of leaves or sites; ``None``:
         all.
@@ -36,6 +42,8 @@ class StudySettings:
         `Margin`.
       level: Confidence level of all intervals, in (0, 1).
       map_trials: Trials of each point of the vulnerability map; 0: no map.
+      feature_bits: Width, 2 to 16, of the fixed-point codes whose bits a map of
+        features flips; ``None``: the bits of the dtype.
       over: How the trials of a unit run: ``"vmap"``, ``"map"`` or how many at a time;
         chosen if ``None``, and so are the next two.
       unit: Trials of a unit.
@@ -43,7 +51,8 @@ class StudySettings:
 
     Raises:
       TypeError: If a number is not whole.
-      ValueError: If a field is out of range, or there is no such fault.
+      ValueError: If a field is out of range, there is no such fault, or it has no such
+        setting.
 
     Examples:
       >>> StudySettings(fault="mibb").target, StudySettings().values
@@ -51,6 +60,9 @@ class StudySettings:
     """
 
     fault: str = "bit-flip"
+    fault_settings: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict, hash=False
+    )
     on: str | None = None
     rates: tuple[float, ...] = ()
     trials: int = 32
@@ -60,30 +72,37 @@ class StudySettings:
     margin_method: str = "empirical_bernstein"
     level: float = 0.95
     map_trials: int = 0
+    feature_bits: int | None = None
     over: str | int | None = None
     unit: int | None = None
     batch: int | None = None
 
     def __post_init__(self):
         """Checks the fields."""
-        self._model()
-        if self.on not in (None, "weights", "features"):
-            raise ValueError(f"on must be 'weights' or 'features', got {self.on!r}")
-        checks.rates("rates", self.rates)
+        object.__setattr__(self, "fault_settings", dict(self.fault_settings))
+        model = self.model
+        if self.on not in (None, *_TARGETS):
+            known = ", ".join(map(repr, _TARGETS))
+            raise ValueError(f"on must be one of {known}, got {self.on!r}")
+        checks.rates("rates", self.rates, most=model.most)
         if len(set(self.rates)) < len(self.rates):
             raise ValueError(f"rates must differ, got {list(self.rates)}")
         if checks.positive("trials", self.trials) < 2:
             raise ValueError("trials must be at least 2: one trial has no interval")
         look_level(1, level=self.level)
-        if self.map_trials and checks.positive("map_trials", self.map_trials) < 2:
-            raise ValueError("map_trials must be at least 2: one has no interval")
+        self._check_map()
         if self.over is not None:
             check_over(self.over)
         for name in ("unit", "batch"):
             if getattr(self, name) is not None:
                 checks.positive(name, getattr(self, name))
-        if self.permanent and self.target == "weights":
-            raise ValueError("permanent is of features: faults of weights always are")
+        if self.target == "weights":
+            if self.permanent:
+                raise ValueError(
+                    "permanent is of features: faults of weights always are"
+                )
+            if "tree_width" in self.fault_settings:
+                raise ValueError("tree_width is of features: nothing computes a weight")
         if self.margin_method not in _MARGIN_METHODS:
             known = " or ".join(map(repr, _MARGIN_METHODS))
             raise ValueError(
@@ -100,13 +119,13 @@ class StudySettings:
 
     @property
     def target(self) -> str:
-        """``"weights"`` or ``"features"``."""
-        return self.on or self._model().on
+        """``"weights"``, ``"features"`` or ``"both"``."""
+        return self.on or self.model.on
 
     @property
     def values(self) -> tuple[float, ...]:
         """The rates."""
-        return self.rates or self._model().rates
+        return self.rates or self.model.rates
 
     @property
     def stop(self) -> Margin | None:
@@ -114,12 +133,25 @@ class StudySettings:
         if self.margin is None:
             return None
         return Margin(
-            margin=self.margin, count="correct", out_of="images",
+            margin=self.margin, count="total.correct", out_of="total.images",
             method=self.margin_method, level=self.level,
         )  # fmt: skip
 
-    def _model(self) -> NamedFault:
-        return named_fault(self.fault)
+    @property
+    def model(self) -> NamedFault:
+        """The fault model, with what is set of it."""
+        return named_fault(self.fault, self.fault_settings)
+
+    def _check_map(self) -> None:
+        if self.map_trials and checks.positive("map_trials", self.map_trials) < 2:
+            raise ValueError("map_trials must be at least 2: one has no interval")
+        if self.map_trials and self.target == "both":
+            raise ValueError("a map is of weights or of features: on must say of which")
+        if self.feature_bits is None:
+            return
+        check_bits(self.feature_bits, name="feature_bits")
+        if not self.map_trials or self.target != "features":
+            raise ValueError("feature_bits are of a map of features, and there is none")
 
 
 def begin_parts(folder: pathlib.Path, parts: Mapping[str, Mapping[str, Any]]) -> None:
@@ -133,7 +165,8 @@ def begin_parts(folder: pathlib.Path, parts: Mapping[str, Mapping[str, Any]]) ->
         name.
 
     Raises:
-      ValueError: If a part was begun with other ones; the first that differs is named.
+      ValueError: If a part was begun with other ones (the first that differs is
+        named), or by a jeff that wrote down other things.
       OSError: If it cannot be written, or somebody else is writing there.
 
     Examples:
@@ -154,7 +187,7 @@ def begin_parts(folder: pathlib.Path, parts: Mapping[str, Mapping[str, Any]]) ->
             for name, settings in parts.items()
             if not _there(
                 file := folder / f"{name}.json",
-                wanted := json.loads(json.dumps(dict(settings))),
+                wanted := json.loads(json.dumps({_KEY: _FORMAT, **settings})),
             )
         ]
         for file, wanted in new:
@@ -167,10 +200,17 @@ def _there(file: pathlib.Path, wanted: dict[str, Any]) -> bool:
         there = json.loads(file.read_text())
         if not isinstance(there, dict):
             raise ValueError("it holds no object")
+        was = there.get(_KEY, 1)
     except FileNotFoundError:
         return False
     except ValueError as error:
         raise ValueError(f"{str(file)!r} is damaged: {error}") from None
+    if was != _FORMAT:
+        raise ValueError(
+            f"the study in {str(file.parent)!r} was begun by another jeff ({_KEY} "
+            f"{was}, now {_FORMAT}) and cannot go on; its report can be read, and its "
+            "units by read_sweep; give another folder"
+        )
     for name in {**there, **wanted}:
         was, now = there.get(name), wanted.get(name)
         if was != now:

@@ -24,7 +24,7 @@ from jeff.sweep.single_flips.vulnerability import (
     site_table,
     weight_table,
 )
-from jeff.sweep.study.named_faults import NamedFault, named_fault
+from jeff.sweep.study.named_faults import NamedFault
 from jeff.sweep.study.parts import Part, Subject, curve_part, map_part
 from jeff.sweep.study.settings import StudySettings, begin_parts
 from jeff.sweep.study.targets import (
@@ -162,14 +162,19 @@ def _planned(
     map_images: int | None,
 ) -> FaultStudy:
     """Plans the parts; what may fail in one process alone is done `together`."""
-    fault, (apply, params) = named_fault(settings.fault), subject[:2]
+    fault, (apply, params) = settings.model, subject[:2]
 
     def check() -> tuple[Target, ...]:
         if subject.directory is not None:
             SweepFolder(subject.directory)  # refuses a file in its place
-        if settings.target == "weights":
-            return weight_targets(params, settings.where)
-        return feature_targets(apply, params, data.inputs, settings.where)
+        found: tuple[Target, ...] = ()
+        if settings.target != "features":
+            found += weight_targets(params, settings.where)
+        if settings.target != "weights":
+            found += feature_targets(
+                apply, params, data.inputs, settings.where, count=fault.count
+            )
+        return found
 
     def answered(some: Examples, part: Part) -> Examples:
         batch = part.plan.batch
@@ -257,7 +262,8 @@ def _begun(settings: StudySettings, about, map_images) -> dict[str, dict[str, An
     """What the study must have in common with the one that it goes on with."""
     stop = settings.stop
     common = {
-        **about, "fault": settings.fault, "on": settings.target,
+        **about, "fault": settings.fault, "set": settings.fault_settings,
+        "on": settings.target,
         "where": settings.where, "plan": settings.over, "unit": settings.unit,
         "batch": settings.batch,
     }  # fmt: skip
@@ -270,6 +276,9 @@ def _begun(settings: StudySettings, about, map_images) -> dict[str, dict[str, An
         },
     }  # fmt: skip
     if settings.map_trials:
-        mapped = {"map_trials": settings.map_trials, "map_images": map_images}
+        mapped = {
+            "map_trials": settings.map_trials, "map_images": map_images,
+            "feature_bits": settings.feature_bits,
+        }  # fmt: skip
         parts["map"] = common | mapped
     return parts

@@ -1,20 +1,20 @@
 """What a fault may hit: the stored words of leaves, or the outputs of sites."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from jeff import base, tree
-from jeff.faults.mac_count import site_macs
+from jeff.faults.mac_count import MacCount, site_macs
 from jeff.faults.model import Codes
 from jeff.faults.on_weights import on_weights
 from jeff.faults.stored_words import stored_bits
 from jeff.faults.where import Where, chosen, is_product, is_weight
 from jeff.program import Site, sites
 from jeff.sweep.campaigns.batches import one_example
-from jeff.sweep.study.named_faults import Draw, NamedFault
+from jeff.sweep.study.named_faults import ONE, Draw, NamedFault
 
 __all__ = [
     "Target",
@@ -34,7 +34,7 @@ class Target(NamedTuple):
       like: Its shape and dtype, as a fault model's `sample` is told; of a site, those
         for one example.
       bits: Bits of an element.
-      macs: Multiplications behind an element; 1 for a leaf.
+      count: Multiplications behind an element; `ONE` for a leaf.
       times: How often it is made in a trial: 1 for a leaf, runs of its loops times
         examples for a site.
     """
@@ -42,7 +42,7 @@ class Target(NamedTuple):
     name: str
     like: Any
     bits: int
-    macs: int
+    count: MacCount
     times: int
 
     @property
@@ -82,12 +82,17 @@ def weight_targets(params: Any, where: Where | None = None) -> tuple[Target, ...
         else:
             like = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
             bits = stored_bits(leaf)
-        found.append(Target(name, like, bits, 1, 1))
+        found.append(Target(name, like, bits, ONE, 1))
     return tuple(found)
 
 
 def feature_targets(
-    apply: Callable[..., Any], params: Any, inputs: Any, where: Where | None = None
+    apply: Callable[..., Any],
+    params: Any,
+    inputs: Any,
+    where: Where | None = None,
+    *,
+    count: Callable[[Site], MacCount] = site_macs,
 ) -> tuple[Target, ...]:
     """The sites whose outputs are hit, as `jeff.faults.on_features` chooses them.
 
@@ -96,31 +101,39 @@ def feature_targets(
       params: Params, dense or stored.
       inputs: An array ``[examples, ...]``, or a tuple of them.
       where: Which sites.
+      count: Multiplications behind an output of a site, `NamedFault.count`.
 
     Returns:
-      One per site, in program order.
+      One per site, in program order; look-ups compute nothing and are left out.
 
     Raises:
       TypeError: If `where` is no choice.
-      ValueError: If it chooses nothing, with near names.
+      ValueError: If it chooses nothing, with near names, or nothing but look-ups.
 
     Examples:
       >>> import jax.numpy as jnp
       >>> apply, params = lambda p, x: x @ p["w"], {"w": jnp.ones((4, 2))}
       >>> (t,) = feature_targets(apply, params, jnp.ones((5, 4)))
-      >>> t.elements, t.macs, t.times
+      >>> t.elements, t.count.macs, t.times
       (2, 4, 5)
     """
     examples = len(jax.tree.leaves(inputs)[0])
     found = {site.name: site for site in sites(apply, params, *one_example(inputs))}
-    return tuple(
-        _of_site(found[name], examples)
-        for name in chosen(where, found, is_product, "site")
-    )
+    names = chosen(where, found, is_product, "site")
+    hit = [found[name] for name in names if found[name].kind != "lookup"]
+    if not hit:
+        raise ValueError(
+            f"where={where!r} chooses look-ups only, which compute nothing"
+        )
+    return tuple(_of_site(site, count(site), examples) for site in hit)
 
 
 def model_of_rate(
-    fault: NamedFault, draw: Draw, on: str, where: Where | None
+    fault: NamedFault,
+    draw: Draw,
+    on: str,
+    where: Where | None,
+    stacked: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Callable[[Any], Any]:
     """What `weight_faults` and `feature_faults` take as `model_of_rate`.
 
@@ -129,6 +142,8 @@ def model_of_rate(
       draw: How faults are drawn, from `how_to_draw`.
       on: ``"weights"`` or ``"features"``.
       where: Which leaves; sites are chosen by the campaign.
+      stacked: Stack axes of leaves, from `stacks`, so that a model that takes a range
+        from an array takes that of a layer.
 
     Returns:
       A function of the rate.
@@ -142,13 +157,15 @@ def model_of_rate(
       [-1 -1]
     """
     if on == "weights":
-        return lambda rate: on_weights(fault.make(rate, draw, 1), where=where)
+        return lambda rate: on_weights(
+            fault.make(rate, draw, ONE),
+            where=where,
+            stacked=stacked if fault.by_range else None,
+        )
 
     def of_site(rate):
         return lambda site: (
-            None
-            if site.kind == "lookup"
-            else fault.make(rate, draw, site_macs(site).macs)
+            None if site.kind == "lookup" else fault.make(rate, draw, fault.count(site))
         )
 
     return of_site
@@ -170,7 +187,8 @@ def how_to_draw(
 
     Raises:
       TypeError: If the model cannot act on an array; it is named.
-      ValueError: If a rate is too small beside the largest.
+      ValueError: If a rate is too small beside the largest, or an array has not as many
+        bits as there are shares of a rate.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -186,8 +204,9 @@ def how_to_draw(
       ValueError: rate 1e-12 cannot be drawn in one sweep with 0.1: it cannot be reached
       by method 'sparse' with max_rate=0.1, whose rates are multiples of 2.33e-11
     """
-    ordered = sorted(targets, key=lambda t: (t.elements * t.bits, t.macs))
+    ordered = sorted(targets, key=lambda t: (t.elements * t.bits, t.count))
     largest = max(rates)
+    _check_shares(fault, targets)
     try:
         _try(fault, Draw(largest), rates, ordered)
     except ValueError:
@@ -197,11 +216,24 @@ def how_to_draw(
     return Draw(largest)
 
 
+def _check_shares(fault: NamedFault, targets: Sequence[Target]) -> None:
+    if "bit_shares" not in fault.given:
+        return
+    shares = fault.given["bit_shares"]
+    for target in targets:
+        used = fault.given.get("bits") or target.bits
+        if len(shares) != used:
+            raise ValueError(
+                f"bit_shares has {len(shares)} shares, but {used} bits can be hit in a "
+                f"word of {target.name!r}: choose leaves of one width (where)"
+            )
+
+
 def _try(fault, draw, rates, ordered) -> None:
     for target in {ordered[i].name: ordered[i] for i in (0, -1)}.values():
         for rate in rates:
             try:
-                model = fault.make(rate, draw, target.macs)
+                model = fault.make(rate, draw, target.count)
                 jax.eval_shape(
                     lambda k, m=model, t=target: m.sample(k, t.like), jax.random.key(0)
                 )
@@ -234,12 +266,11 @@ def expected_faults(fault: NamedFault, rate: float, targets: Sequence[Target]) -
       128.0
     """
     return float(
-        sum(t.elements * t.times * fault.hits(rate, t.bits, t.macs) for t in targets)
+        sum(t.elements * t.times * fault.hits(rate, t.bits, t.count) for t in targets)
     )
 
 
-def _of_site(site: Site, examples: int) -> Target:
+def _of_site(site: Site, count: MacCount, examples: int) -> Target:
     like = jax.ShapeDtypeStruct(site.y_shape[1:], site.dtype)
-    macs = 1 if site.kind == "lookup" else site_macs(site).macs
     runs = math.prod(n or 1 for n in site.trips)
-    return Target(site.name, like, stored_bits(like), macs, runs * examples)
+    return Target(site.name, like, stored_bits(like), count, runs * examples)

@@ -31,7 +31,14 @@ def data(tmp_path):
 def test_table_record_report_and_the_same_again(sweep, tmp_path):
     code, out, err = sweep(*QUICK, *RATES, "--level", "0.9")
     assert code == 0, err
-    for word in ("0.0001", "90 %", "accuracy", "100 %", "report: jeff-out/index.html"):
+    for word in (
+        "0.0001",
+        "90 %",
+        "accuracy",
+        "on new",
+        "100 %",
+        "report: jeff-out/index.html",
+    ):
         assert word in out
     assert "curve: map over units of 2 trials, batches of 6 examples" in err
     assert "curve: sweep 4/4" in err and "faults/s" in err
@@ -39,8 +46,12 @@ def test_table_record_report_and_the_same_again(sweep, tmp_path):
     record = read_result(folder)
     assert record["system"] == folder.name and record["seed"] == 0
     names = [m["name"] for m in record["measures"]]
-    assert names[:3] == ["accuracy.0.0001", "accuracy.0.1", "sdc.0.0001"]
-    few, many = record["measures"][:2]
+    assert names[:5] == [
+        "accuracy.0.0001", "accuracy.0.1", "accuracy_new_images.0.0001",
+        "accuracy_new_images.0.1", "sdc.0.0001",
+    ]  # fmt: skip
+    few, many, others, _ = record["measures"][:4]
+    assert others["value"] == few["value"] and others["low"] < few["low"]
     assert few["baseline"] == 1.0 and few["trials"] == 4
     assert many["low"] <= many["value"] < 0.9 and few["value"] > many["value"]
     again = record["settings"]["command"]
@@ -106,11 +117,13 @@ def test_features_and_a_margin(sweep, tmp_path):
     code, out, err = sweep(*words, *stop)
     assert code == 0, err
     assert "valid at any time of stopping" in out and "Clopper" in out
+    assert "on new" not in out  # that interval is not rigorous
     assert "A unit has 16 trials: the margin is asked for after each" in err
     folder = tmp_path / "jeff-out/sweep-swept-build-salt-and-pepper"
     table = read_details(folder, result=(folder / "result.json").read_text()).tables[0]
     assert table.rows[0][1:3] == (pytest.approx(6 * 8 * 0.2), 64)
     measures = {m["name"]: m for m in read_result(folder)["measures"]}
+    assert "accuracy_new_images.0.2" not in measures
     # Four looks: 1 - 0.05 / (4 * 5).
     accuracy, changed = measures["accuracy.0.2"], measures["sdc.0.2"]
     assert 0.2 < accuracy["high"] - accuracy["value"] <= 0.4
@@ -129,6 +142,60 @@ def test_without_faults_nothing_changes(sweep, tmp_path):
         assert measures["sdc.0"]["value"] == 0 and measures["accuracy.0"]["value"] == 1
 
 
+CELLS = ("--fault", "adsaf-cells", "--set")
+
+
+def test_settings_of_the_fault_are_recorded_and_compared(sweep, tmp_path):
+    words = (*QUICK, "--rates", "0,0.1", *CELLS, "bits=5", "cell_bits=2")
+    code, out, err = sweep(*words, "--set", "saf1_share=0.5")
+    assert code == 0, err
+    assert "; bits=5; cell_bits=2; saf1_share=0.5) of weights" in out
+    folder = tmp_path / "jeff-out/sweep-swept-build-adsaf-cells"
+    settings = read_result(folder)["settings"]
+    assert settings["set.cell_bits"] == 2 and settings["set.saf1_share"] == 0.5
+    assert "--set bits=5 cell_bits=2 saf1_share=0.5 --rates" in settings["command"]
+    text = (folder / "result.json").read_text()
+    row = read_details(folder, result=text).tables[0].rows[1]
+    assert row[1] == pytest.approx(544 * 2 * 2 * 0.1)  # two cells a polarity
+    code, out, err = sweep(*words)
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert "set: the sweep in " in err and "'saf1_share': 0.5}, now it is {" in err
+
+
+def test_weights_and_features_at_once_and_sigmas_above_one(sweep, tmp_path):
+    words = (*QUICK, "--fault", "gaussian", "--on", "both", "--rates", "0.5,3")
+    code, out, err = sweep(*words)
+    assert code == 0, err
+    assert "of weights and features on 5 arrays" in out
+    folder = tmp_path / "jeff-out/sweep-swept-build-gaussian"
+    text = (folder / "result.json").read_text()
+    rows = read_details(folder, result=text).tables[0].rows
+    # 544 weights, and of each of 6 examples 8 + 3 outputs
+    assert [row[:2] for row in rows] == [(0.5, 544 + 66), (3.0, 544 + 66)]
+
+
+def test_a_map_of_features_in_eight_bits(sweep, tmp_path):
+    words = (*QUICK, "--fault", "fixed-point-flip", "--rates", "0.1", "--map")
+    code, out, err = sweep(*words, "--map-trials", "2", "--feature-bits", "8")
+    assert code == 0, err
+    folder = tmp_path / "jeff-out/sweep-swept-build-fixed-point-flip"
+    details = read_details(folder, result=(folder / "result.json").read_text())
+    bits = {x for s in details.figures["vulnerability"].series for x in s.x}
+    assert bits <= set(range(8)) and len(bits) > 4
+    again = (*words, "--map-trials", "2")
+    assert "feature_bits: the sweep in " in sweep(*again)[2]
+
+
+def test_a_folder_of_an_older_jeff_is_refused_in_one_line(sweep, tmp_path):
+    folder = folder_of(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "curve.json").write_text('{"model": "swept:build", "trials": 4}')
+    code, out, err = sweep(*QUICK, *RATES)
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert "begun by another jeff (study_format 1, now 2) and cannot go on" in err
+    assert not (folder / "curve").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -142,7 +209,30 @@ def test_without_faults_nothing_changes(sweep, tmp_path):
         (("--fault", "bit-flop"), "no fault 'bit-flop'; nearest: bit-flip"),
         (("--where", "bais"), "where='bais' chooses no leaf of params; nearest: bias"),
         (("--where", "("), "where='(' is no"),
-        (("--on", "cells"), "on must be 'weights' or 'features'"),
+        (("--on", "cells"), "on must be one of 'weights', 'features', 'both', got 'ce"),
+        (("--set", "bits"), "argument --set: 'bits' is not name=value"),
+        (("--set", "bits=x"), "argument --set bits=x: 'x' is not an integer"),
+        (
+            ("--set", "cell_bits=2"),
+            "has no setting 'cell_bits'; nearest: bits",
+        ),
+        (
+            (*CELLS, "cell_bits=9"),
+            "adsaf-cells: cell_bits must be an integer from 1 to",
+        ),
+        (
+            ("--set", "bit_shares=1,0"),
+            "2 shares, but 32 bits can be hit in a word of 'b",
+        ),
+        (("--set", "bit_shares=2"), "bit_shares[0] must be in [0, 1], got 2.0"),
+        (("--fault", "gaussian", "--set", "bits=2"), "'bits'; it has none"),
+        (("--fault", "gaussian", "--rates", "-1"), "finite and at least 0, got -1.0"),
+        (
+            ("--fault", "mibb", "--on", "weights", "--set", "tree_width=4"),
+            "is of featu",
+        ),
+        (("--on", "both", "--map"), "a map is of weights or of features"),
+        (("--map", "--feature-bits", "8"), "feature_bits are of a map of features"),
         (("--stored", "int5"), "stored must be one of dense, bfloat16"),
         (("--stored", "int4", "--fault", "lognormal"), "'down': like must be floating"),
         (("--margin", "0.1", "--trials", "9"), "needs more than 120 trials to stop"),

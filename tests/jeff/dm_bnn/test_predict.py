@@ -1,20 +1,15 @@
-"""Voters of programs: the same whichever mode makes them, and counted exactly."""
+"""Voters of programs: the same whichever mode makes them, worked out by hand."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.draws import light
 
 import jeff
 from jeff import dm_bnn
 
 KEY = jax.random.key(7)
-
-
-def light(key, count):
-    """A draw that is quick to compile and differs by key."""
-    frequency = (jax.random.key_data(key)[0] % 997).astype(jnp.float32)
-    return jnp.sin(frequency * jnp.arange(1, count + 1, dtype=jnp.float32))
 
 
 def mlp(p, x):
@@ -37,7 +32,7 @@ POSTERIOR = mlp_posterior((6, 5, 4, 3))
 X = np.float32(np.random.default_rng(1).normal(size=(2, 6)))
 
 
-def by_hand(posterior, voters, shared):
+def by_hand(posterior, x, voters, shared):
     """Every weight of every voter from its own key, one after another."""
 
     def noise(leaf_key, path, shape):
@@ -55,20 +50,19 @@ def by_hand(posterior, voters, shared):
             path = [*zip(indices, voters, strict=True)][: i + 1]
             path = path[i:] if shared else path
             path = [branch for branch, branches in path if branches > 1]
-            params.append(
-                {
-                    name: w.mean
-                    + w.std * noise(dm_bnn.leaf_key(KEY, f"{i}.{name}"), path, w.shape)
-                    for name, w in layer.items()
-                }
-            )
-        outs.append(mlp(params, X))
+            drawn = dict(layer)
+            for name, w in layer.items():
+                if isinstance(w, dm_bnn.MeanField):
+                    key = dm_bnn.leaf_key(KEY, f"{i}.{name}")
+                    drawn[name] = w.mean + w.std * noise(key, path, w.shape)
+            params.append(drawn)
+        outs.append(mlp(params, x))
     return np.stack(outs)
 
 
 @pytest.mark.parametrize(("voters", "shared"), [((3, 1, 1), False), ((2, 3, 2), True)])
 def test_all_exact_modes_give_the_voters_worked_out_by_hand(voters, shared):
-    wanted = by_hand(POSTERIOR, voters, shared)
+    wanted = by_hand(POSTERIOR, X, voters, shared)
     for mode, alpha, chunk in (
         ("naive", 1, None),
         ("hybrid", 0.5, 2),
@@ -81,6 +75,37 @@ def test_all_exact_modes_give_the_voters_worked_out_by_hand(voters, shared):
             )
         )  # fmt: skip
         np.testing.assert_allclose(run(X), wanted, rtol=1e-5, atol=1e-5, err_msg=mode)
+
+
+WIDEST = 12
+KERNELS = mlp_posterior((6, WIDEST, 3), lambda name, _: name.endswith("w"))
+
+
+@pytest.fixture(scope="module")
+def branching():
+    """A tree of independent branches on both levels, for one row, by hand."""
+    return by_hand(KERNELS, X[:1], (2, 3), shared=False)
+
+
+@pytest.mark.parametrize("mode", ["naive", "hybrid", "dm", "best"])
+def test_no_mode_and_no_alpha_changes_a_voter(mode, branching):
+    """Acceptance test 1: within 1e-5 of the largest output, all voters.
+
+    "best" decomposes the second level alone, where three branches make it cheaper.
+    """
+    alphas = (1.0, 0.5, 0.25, 0.1, 1 / WIDEST)  # 12, 6, 3, 2 columns and 1 at a time
+
+    @jax.jit
+    def run(x):
+        settings = {"voters": (2, 3), "mode": mode, "draw": light}
+        return [
+            dm_bnn.predict(mlp, KERNELS, x, KEY, alpha=alpha, **settings)
+            for alpha in alphas
+        ]
+
+    atol = 1e-5 * np.abs(branching).max()
+    for alpha, found in zip(alphas, run(X[:1]), strict=True):
+        np.testing.assert_allclose(found, branching, 0, atol, err_msg=f"{alpha}")
 
 
 def test_trailing_levels_have_one_branch():
@@ -146,30 +171,6 @@ def test_a_tied_weight_is_one_weight_and_other_leaves_are_drawn_whole():
     assert np.abs(gram[0] - gram[1]).max() > 1e-3
 
 
-def conv(p, x):
-    y = jax.lax.conv_general_dilated(x, p["k"], (1, 1), "SAME")
-    return y.mean((2, 3)) @ p["w"]
-
-
-def test_convolutions_draw_one_kernel_for_all_positions():
-    params = {"k": jnp.ones((4, 1, 3, 3)), "w": jnp.ones((4, 2))}
-    random = dm_bnn.posterior(params, 0.5)
-    x = jnp.ones((2, 1, 5, 5))
-
-    @jax.jit
-    def run(x):
-        modes = ("naive", "dm")
-        return [
-            dm_bnn.predict(conv, random, x, KEY, voters=3, mode=m, draw=light)
-            for m in modes
-        ]
-
-    naive, dm = run(x)
-    np.testing.assert_allclose(naive, dm, rtol=1e-5)
-    with pytest.raises(ValueError, match="'k': a convolution uses one kernel"):
-        dm_bnn.predict(conv, random, x, KEY, voters=3, mode="lrt")
-
-
 def test_lrt_refuses_what_it_would_change():
     def recurrent(p, x):
         return jax.lax.fori_loop(0, 3, lambda i, h: jnp.tanh(h @ p), x)
@@ -187,49 +188,6 @@ def test_lrt_refuses_what_it_would_change():
             voters=3,
             mode="lrt",
         )
-
-
-BIG = mlp_posterior((784, 200, 200, 10), where=lambda name, _: name.endswith("w"))
-
-
-@pytest.mark.parametrize(
-    ("mode", "voters", "shared", "products", "draws"),
-    [
-        ("naive", 100, False, 39_760_000, 19_880_000),
-        ("hybrid", 100, False, 24_393_600, 19_880_000),
-        ("dm", 100, False, 28_593_600, 19_880_000),
-        ("dm", 100, True, 28_593_600, 15_722_000),
-        ("dm", (25, 4, 1), False, 10_833_600, 8_120_000),
-        ("dm", (25, 4, 1), True, 10_833_600, 4_082_000),
-        ("dm", (20, 5, 1), False, 9_649_600, 7_336_000),
-        ("dm", (20, 5, 1), True, 9_649_600, 3_338_000),
-        ("dm", (10, 10, 1), False, 7_281_600, 5_768_000),
-        ("dm", (10, 10, 1), True, 7_281_600, 1_970_000),
-        ("dm", (5, 5, 4), False, 2_797_600, 1_984_000),
-        ("dm", (5, 5, 4), True, 2_797_600, 992_000),
-        ("best", (10, 10, 1), False, 7_081_600, 5_768_000),
-    ],
-)
-def test_counts_of_the_784_200_200_10_network(mode, voters, shared, products, draws):
-    def matrices(p, x):  # without biases, as the formulas are
-        for i, layer in enumerate(p):
-            x = x @ layer["w"]
-            x = jax.nn.relu(x) if i < 2 else x
-        return x
-
-    found = dm_bnn.voter_count(
-        matrices, BIG, jnp.ones((1, 784)), voters=voters, mode=mode, shared=shared
-    )
-    assert found.multiplications == products
-    assert found.random_draws == draws
-    assert not found.unknown
-
-
-def test_the_cost_of_a_tree_follows_from_small_ones():
-    cost = dm_bnn.tree_cost(mlp, POSTERIOR, X[:1], levels=3, mode="dm")
-    voters = (3, 2, 4)
-    found = dm_bnn.voter_count(mlp, POSTERIOR, X[:1], voters=voters, mode="dm")
-    assert cost.of(voters) == found.multiplications
 
 
 def test_voters_are_differentiable_in_mean_and_std():

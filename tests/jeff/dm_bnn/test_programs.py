@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.draws import light
 
 from jeff import dm_bnn, tree
 from jeff.dm_bnn.arrange import arrange
@@ -14,12 +15,6 @@ from jeff.dm_bnn.rule import Drawing, draw_leaf
 
 KEY = jax.random.key(3)
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4)), jnp.float32)
-
-
-def light(key, count):
-    """A draw that is quick to compile and differs by key."""
-    frequency = (jax.random.key_data(key)[0] % 997).astype(jnp.float32)
-    return jnp.sin(frequency * jnp.arange(1, count + 1, dtype=jnp.float32))
 
 
 def normal(*shape):

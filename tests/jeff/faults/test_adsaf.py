@@ -164,25 +164,33 @@ def test_the_switch_of_the_original_program_may_be_traced(key):
 
 
 def test_single_bit_cells_agree_with_the_formula_for_every_code_mask_and_value():
-    """Spec, test 2: all 255 codes x 128 masks x 128 stuck values, in NumPy."""
-    codes = np.arange(-127, 128)
-    w = jnp.asarray(codes / 128, jnp.float32).at[0].set(-127 / 128)
+    """Spec, test 2: all 256 codes x 128 masks x 128 stuck values, in NumPy.
+
+    Each array of the pair gets every mask with every value, and one array at any time
+    others than the other.
+    """
+    codes = np.arange(-128, 128)
+    w = jnp.asarray(codes / 128, jnp.float32)  # step 1 / 128
     inject = adsaf_cells(0.1).inject
-    mask, value = np.indices((128, 128)).reshape(2, -1).astype(np.uint8)
+    first = np.arange(2**14)
+    pairs = np.stack([first, (5 * first + 37) % 2**14], 1)  # a permutation of them
+    assert (np.diff(pairs) != 0).all() and len(set(pairs[:, 1].tolist())) == 2**14
+    mask, value = (a.astype(np.uint8) for a in (pairs >> 7, pairs & 127))
 
     @jax.jit
     def every(stuck, value):
         def one(f, s):
-            both = jnp.full((2, codes.size), 1, jnp.uint8)
-            return inject(StuckBits(both * f, both * s, NONE), w)
+            ones = jnp.ones((1, codes.size), jnp.uint8)
+            return inject(StuckBits(f[:, None] * ones, s[:, None] * ones, NONE), w)
 
         return jax.vmap(one)(stuck, value)
 
     faulty = np.asarray(every(jnp.asarray(mask), jnp.asarray(value)) * 128)
-    positive, negative = np.maximum(codes, 0), np.maximum(-codes, 0)
-    f, s = mask[:, None].astype(int), value[:, None].astype(int)
-    expected = ((s & f) | (positive & ~f)) - ((s & f) | (negative & ~f))
-    np.testing.assert_array_equal(faulty, expected)
+    # 128 steps do not fit 7 bits: the code -128 is held as -127.
+    held = np.maximum(codes, 0), np.minimum(np.maximum(-codes, 0), 127)
+    f, s = mask[..., None].astype(int), value[..., None].astype(int)
+    positive, negative = ((s[:, i] & f[:, i]) | (held[i] & ~f[:, i]) for i in range(2))
+    np.testing.assert_array_equal(faulty, positive - negative)
 
 
 def test_cells_of_several_bits_are_stuck_as_a_whole(key):

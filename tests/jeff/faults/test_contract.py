@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jeff import faults
+from pallas_kernels import threefry
 
 X = np.array([[0.7, -3.0, 0.0], [-0.0, 1.23, 2.5]], np.float32)
 ODD = np.array([[0.7, -3.0, np.inf], [np.nan, 1.23, -np.inf]], np.float32)
@@ -102,6 +103,16 @@ def test_a_map_over_keys_under_jit_is_the_eager_loop_and_traced_once(program):
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
         else:
             np.testing.assert_array_equal(a, b)
+
+
+def test_draws_are_those_of_jax(program, monkeypatch):
+    """The words that are written out are the ones that JAX makes in its own way."""
+    mapped = jax.tree.map(lambda a: a[0], program(TOP)[0])
+    monkeypatch.setattr(threefry, "is_written_out", lambda key: False)
+    with jax.disable_jit():
+        drawn = program.once(TOP, KEYS[0], jnp.asarray(X))[0]
+    for a, b in zip(*map(jax.tree.leaves, (mapped, drawn)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6 * program.is_noise, atol=0)
 
 
 def _stacked(runs):

@@ -3,7 +3,9 @@
 SCRIPT = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
-from jeff.faults import bit_flip, on_weights
+from jeff import dm_bnn
+from jeff.faults import adsaf_cells, bit_flip, lognormal, on_weights
+from jeff.faults.words import bit_words
 
 assert jax.device_count() == 4
 params = {"a": jnp.ones((64, 40)), "b": jnp.ones(12, jnp.bfloat16)}
@@ -21,6 +23,19 @@ for name in expected.leaves:
     e = np.asarray(expected.leaves[name].word)
     assert (np.asarray(jax.jit(mapped)(keys).leaves[name].word) == e).all()
 assert (np.asarray(one(keys[2])) == np.asarray(expected.leaves["a"].word[2])).all()
+# What varies over the mesh is checked here: dense words, values, noise, voters' draws.
+for draw in (
+    lambda key: bit_words(key, 0.2, (7,), bits=8, method="dense").word,
+    lambda key: bit_words(key, 0.25, (7,), bits=8, method="bit_plane").word,
+    lambda key: adsaf_cells(0.3).sample(key, jnp.ones(9)),
+    lambda key: lognormal(0.3).sample(key, jnp.ones(9)),
+    lambda key: dm_bnn.normal16(key, 9),
+):
+    expected = jax.jit(lambda keys: jax.lax.map(draw, keys))(keys)
+    mapped = jax.shard_map(jax.vmap(draw), mesh=mesh, in_specs=P("keys"),
+                           out_specs=P("keys"))
+    for a, b in zip(*map(jax.tree.leaves, (jax.jit(mapped)(keys), expected))):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
 print("equal")
 """
 

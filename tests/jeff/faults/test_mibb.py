@@ -205,45 +205,6 @@ def test_lower_rates_hit_a_subset_with_the_same_biases(key):
     np.testing.assert_array_equal(np.where(low.hit, high.bias, 0), low.bias)
 
 
-def test_tiles_repeat_positions_but_not_biases():
-    faults = _sampled((2, 10, 7), 0.3, tile=(4, 3))
-    hit, bias = np.asarray(faults.hit), np.asarray(faults.bias)
-    rows, columns = np.indices((10, 7))
-    for image in hit:
-        np.testing.assert_array_equal(image, image[rows % 4, columns % 3])
-    assert (hit[0] != hit[1]).any()
-    same = hit[0, :4, :3] & hit[0, 4:8, :3]
-    assert (bias[0, :4, :3] != bias[0, 4:8, :3])[same].any()
-
-
-def test_persistent_faults_have_lower_bits_and_add_up():
-    n, bits = 20_000, 8  # A = min(7, floor(log2 36)) = 5
-    faults = _sampled((n,), 0.1, accumulations=36)
-    hit, bias = np.asarray(faults.hit), np.asarray(faults.bias)
-    p = 0.1 * (bits + 5) / bits
-    assert abs(hit.sum() - n * p) < 4 * math.sqrt(n * p * (1 - p))
-    values = {math.floor(36 * s * 2.0**e) for s in (-1, 1) for e in range(-5, 8)}
-    assert set(np.unique(bias[hit])) == values
-    partly = _sampled((2000,), 1.0, accumulations=36, activation_rate=0.5)
-    bias = np.asarray(partly.bias)
-    assert np.abs(bias).max() <= 36 * 128 and (bias == np.floor(bias)).all()
-    assert len(np.unique(bias)) > len(values)
-
-
-@pytest.mark.parametrize("settings", [{}, {"max_rate": 2e-5, "reference_quirks": True}])
-def test_persistent_faults_are_sampled_alike_with_and_without_jit(settings, key):
-    like = jnp.zeros(8000)
-
-    def sample(key):
-        model = mibb(1e-5, macs=64, accumulations=36, **settings)
-        return model.sample(key, like)
-
-    eager, traced = sample(key), jax.jit(sample)(key)
-    np.testing.assert_array_equal(eager.hit, traced.hit)
-    np.testing.assert_array_equal(eager.bias, traced.bias)
-    assert int(eager.hit.sum()) > 0
-
-
 def test_quirks_of_the_original_program(key):
     y = jnp.zeros(20_000)
     for rate, expected in ((0.056, 1 / 17), (0.551, 1.0), (0.0, 0.0)):

@@ -255,6 +255,7 @@ def test_bad_stacks_are_named(key):
         (["layer"], ValueError, "'layer', which is no leaf of params; nearest: layers"),
         ({"layers": 3}, ValueError, "stacked leaf 'layers' has no axis 2"),
         ({"layers": 0}, ValueError, "must be at least 1, got 0"),
+        ({"layers": (0, 0)}, ValueError, "must hold different axes, got .0, 0."),
         ("layers", TypeError, "stacked must be names of leaves, .* got 'layers'"),
         ([3], TypeError, "stacked must be names of leaves"),
     ):

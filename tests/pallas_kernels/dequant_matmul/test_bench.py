@@ -108,6 +108,9 @@ def test_times_are_per_product_and_programs_take_turns():
     seconds = timing.times(made, 3)
     assert "".join(turns) == "ab" + "ab" + "ba" + "ab"  # the first to compile
     assert seconds["a"].shape == (3,) and (seconds["a"] < 0.1).all()
+    turns.clear()
+    timing.times(made, 2, warm_up=False)
+    assert "".join(turns) == "ab" + "ba"
 
 
 def test_the_interval_of_the_median_covers_it():

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jeff.dm_bnn.study import STUDY, sentences, study
+from jeff import prng
+from jeff.dm_bnn.study import STUDY, answers, faults, sentences, study, subject
 from jeff.dm_bnn.study.answers import ece_if_calibrated
 from jeff.dm_bnn.study.settings import IMAGES, DMBNNSettings
-from jeff.evaluate import Measure, NoProgress, ece
+from jeff.evaluate import Measure, NoProgress, brier, ece
 from jeff.models import digits_mlp
 
 TINY = DMBNNSettings(
@@ -117,6 +118,40 @@ def test_six_voters_read_digits_and_doubt_noise(values):
             area = values[f"auroc.{kind}.{name}"]
             assert area.low <= area.value <= area.high
             assert area.value > area.baseline  # of the twin
+
+
+def test_proper_scores_are_those_of_the_predictions(values):
+    """The same digits and key again: equal mass and Brier score of both networks."""
+    found = subject.load(np.random.default_rng(3))
+    key = prng.named_key(jax.random.key(3), "answers")
+    said = answers.ask(found, TINY, key)
+    labels = jnp.asarray(found.labels)
+    for name, probs in (
+        ("", said.bayesian.probs[0]),
+        (".deterministic", said.deterministic.probs[0]),
+    ):
+        score, error = values[f"brier{name}"], values[f"ece_equal_mass{name}"]
+        assert score.value == pytest.approx(float(brier(probs, labels)), rel=1e-5)
+        assert score.low < score.value < score.high and score.trials == IMAGES
+        expected = float(ece(probs, labels, mass="equal"))
+        assert error.value == pytest.approx(expected, rel=1e-5)
+        assert error.value != values[f"ece{name}"].value
+    twin = values["brier.deterministic"].value
+    assert values["brier"].baseline == twin
+
+
+def test_the_harm_of_each_kind_of_word_is_in_the_record(ran, values):
+    """All five lines of the table, of the same devices, at every rate."""
+    table = ran[0].tables[1]
+    for row in table.rows[1:]:
+        for name, cell in zip(faults.NETWORKS, row[1:], strict=True):
+            m = values[f"faulty_accuracy.{name}.{row[0]}"]
+            assert cell.startswith(f"{m.value:.1%} ") and m.trials == TINY.devices
+    # A device whose means are not hit is the better one.
+    assert (
+        values["faulty_accuracy.only_stds.1e-3"].value
+        > values["faulty_accuracy.bayesian.1e-3"].value
+    )
 
 
 def test_flips_do_harm(values):
@@ -226,14 +261,17 @@ def test_the_sentences_say_who_survives(gap, verdict):
     counts = {
         "bayesian": twin + noise + [0, gap],
         "only_means": twin + noise,
+        "only_stds": twin + [0, gap],
         "one_pass": twin,
         "deterministic": twin,
     }
     damage = study.faults.Damage((0.0, 1e-4), counts, 100)
-    network, voting, training, rest = sentences.about_faults(damage)
+    network, voting, training, words, rest = sentences.about_faults(damage)
     assert f"at 1e-4: {gap / 100:+.3f} " in network and network.endswith(f"{verdict}.")
     assert voting.endswith("no difference shown.")
     assert training.endswith("[+0.000, +0.000], the same on every device.")
+    assert words.startswith("Accuracy under flips, flips of the standard deviations")
+    assert f"at 1e-4: {gap / 100:+.3f} " in words and words.endswith(f"{verdict}.")
     assert rest.endswith("0.950 Bayesian, 0.950 twin.")
 
 

@@ -8,7 +8,7 @@ import threading
 
 import jax
 import pytest
-from support import sweep_case
+from support import sweep_case, sweep_network
 from support.sweep_case import Counted, Enough, compiled_once  # noqa: F401
 from support.two_processes import run_both
 
@@ -43,8 +43,10 @@ def test_four_devices_and_kill_9(whole, convolved, python, tmp_path):
     env = {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=4"}
     ran = python(SCRIPT, "devices", tmp_path, env=env, path=PATH)
     assert ran.returncode == -signal.SIGKILL, ran.stderr
-    want = [sweep_case.digest(r) for r in (result, result, convolved["weights"][0])]
-    assert ran.stdout.split() == [*want, "1"]  # four devices compile once
+    want = [sweep_case.digest(result)] * 2
+    for target in ("weights", "features"):
+        want += [sweep_case.digest(convolved[target][0]), "1"]  # compiled for all four
+    assert ran.stdout.split() == want
     left = sweep_case.files(tmp_path)
     assert len(left) == 1 + 7  # the settings and seven units
     again = sweep_case.run(directory=tmp_path)
@@ -68,16 +70,36 @@ def test_convolutions_and_samplers(convolved, target, tmp_path):
     assert sweep_case.files(tmp_path) == sweep_case.files(folder)
 
 
-def test_two_processes(whole, python, tmp_path):
+@pytest.mark.slow
+def test_a_network_compiled_as_users_compile_it(python, tmp_path):
+    """Arrays that XLA cuts into parts for its threads, with all its optimizations."""
+    env = {
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    }
+    ran = python(SCRIPT, "network", tmp_path, env=env, path=PATH)
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    one, four = ran.stdout.split()
+    assert one == four
+    assert len(sweep_case.files(tmp_path / "killed")) == 1 + 2
+    ran = python(SCRIPT, "resume", tmp_path, env=env, path=PATH)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == [one]
+    whole, killed = (sweep_case.files(tmp_path / n) for n in ("whole", "killed"))
+    assert whole == killed and len(whole) == 1 + sweep_network.UNITS
+
+
+def test_two_processes(whole, convolved, python, tmp_path):
     result, folder = whole
     ran = run_both(
         lambda port, index: python(SCRIPT, "share", tmp_path, port, index, path=PATH)
     )
     stopped = sweep_case.run(stop=sweep_case.Enough(1e-9))
-    want = [sweep_case.digest(r) for r in (result, stopped)]
+    results = result, stopped, convolved["weights"][0], convolved["features"][0]
+    want = [*map(sweep_case.digest, results), str(sweep_case.UNITS // 2)]
     for one in ran:
         assert one.returncode == 0, one.stderr
-        assert one.stdout.split()[-3:] == [*want, str(sweep_case.UNITS // 2)]
+        assert one.stdout.split()[-5:] == want
     assert sweep_case.files(tmp_path) == sweep_case.files(folder)
 
 
@@ -143,7 +165,10 @@ def test_processes_that_were_told_otherwise(in_two, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"rates": [2.0]}, "ValueError: rates[0] must be in [0, 1], got 2.0"),
+        (
+            {"rates": [-1.0]},
+            "ValueError: rates[0] must be finite and at least 0, got -1.0",
+        ),
         ({"chunk": 0}, "ValueError: chunk must be at least 1, got 0"),
         ({"devices": 99}, "ValueError: devices=99, but this process has"),
         ({"data": None}, "ValueError: data holds no array"),

@@ -138,8 +138,9 @@ def bad(**changes):
 @pytest.mark.parametrize(
     ("changes", "kind", "match"),
     [
-        ({"rates": [0.5, 1.5]}, ValueError, r"rates\[1\] must be in \[0, 1\], got 1.5"),
+        ({"rates": [0.5, -1]}, ValueError, r"rates\[1\] must be finite .* got -1.0"),
         ({"rates": [float("nan")]}, ValueError, r"rates\[0\] .* got nan"),
+        ({"rates": [1e39]}, ValueError, r"rates\[0\]=1e\+39 is inf as float32"),
         ({"rates": []}, ValueError, "at least one rate"),
         ({"rates": 0.5}, ValueError, r"must be \[n\], not of shape \(\)"),
         ({"rates": "high"}, TypeError, "got 'high'"),

@@ -1,0 +1,1 @@
+"""Cases of the campaign statistics: rules that stop, means, images, strata, a net."""
