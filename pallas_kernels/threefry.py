@@ -112,7 +112,7 @@ def blocks(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     if data.ndim != 1:
         raise ValueError(f"key must be one key, got shape {data.shape[:-1]}")
     if padded(count) > _MOST:
-        raise ValueError(f"count must be below 2^32 - 16, got {count}")
+        raise ValueError(f"count must be at most 2^32 - 16, got {count}")
     left, right = _both_words(data, (padded(count),))
     return left[:count], right[:count]
 
@@ -181,19 +181,20 @@ def padded(count: int) -> int:
     """A number of words, rounded up so that they are made quickly.
 
     XLA on several cores of a CPU makes 2^k words at once only where their number is a
-    multiple of it, and odd numbers of them one by one.
+    multiple of it, and odd numbers of them one by one. Few words are left alone: they
+    are not worth several cores, and may be one row of many.
 
     Args:
       count: How many are wanted.
 
     Returns:
-      The next multiple of 16.
+      The next multiple of 16, from 1,024 on.
 
     Examples:
-      >>> padded(0), padded(1), padded(16)
-      (0, 16, 16)
+      >>> padded(9), padded(1024), padded(1025)
+      (9, 1024, 1040)
     """
-    return -(-count // 16) * 16
+    return count if count < 1024 else -(-count // 16) * 16
 
 
 def unrolled(key: jax.Array) -> jax.Array:

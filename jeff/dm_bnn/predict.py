@@ -58,20 +58,25 @@ def predict(
         ``"flipout"``: a noise matrix per voter, decorrelated between examples.
         ``"mean"``: the mean weights, nothing is drawn.
       shared: Draw noise once per level and branch number, and use it in all branches:
-        fewer draws, the same voters one by one, more alike together.
+        fewer draws, the same voters one by one, more alike together. Where voters are
+        computed a few at a time (`chunk`), each few draw again what they share.
       alpha: Share of a layer that is memorised at a time, in (0, 1]; for modes that
-        draw weights. The kernel for GPUs memorises a tile whatever `alpha`.
+        decompose (``"naive"`` has nothing to memorise). The kernel for GPUs memorises
+        a tile whatever `alpha`.
       chunk: Branches of the first level that has several, computed at a time; 1 maps
         nothing there, for programs that JAX cannot map. ``None``: all of them in modes
-        that draw weights, where no noise is stored; in ``"lrt"`` and ``"flipout"`` as
-        many voters, of any level, as fit into 512 KiB (on a CPU) or 256 MiB (on an
-        accelerator), but for what it takes to make random numbers.
+        that draw weights, where noise is stored only for leaves that are drawn whole
+        (`plan(...).whole`, such as kernels of convolutions), once per voter; in
+        ``"lrt"`` and ``"flipout"`` as many voters, of any level, as fit into 512 KiB
+        (on a CPU) or 256 MiB (on an accelerator), but for what it takes to make random
+        numbers.
       approximate: Allow ``"lrt"`` and ``"flipout"`` where weights are used at several
         positions with noise for each, which keeps the variance of every entry and
         loses what positions have in common. Other modes never need that.
       joint: Whether the outputs of all examples must come from the same weights, as
         draws of functions do; ``"lrt"`` and ``"flipout"`` are then refused where there
-        are several examples. Other modes always give such outputs.
+        are several examples (one alone may pass; `plan` rules the modes out for any
+        number). Other modes always give such outputs.
       draw: ``draw(key, count) -> float32[count]``, numbers of mean 0 and variance 1, a
         pure function that may be mapped, such as `jeff.dm_bnn.normal16` or one of a
         circuit, ``hwsim.rng.clt.normal()``; ``None`` for `jax.random.normal`.

@@ -105,9 +105,10 @@ def search(
         most = math.floor(left / paid) if paid > 0 else free[level]
         root = math.sqrt(variances[level] / branches)
         below = weights[level + 1]
-        flat = math.sqrt(once) * below + once * root  # the bound is least at its middle
+        flat = math.sqrt(once) * below + once * root  # where the bound is least
         middle = max(1, min(most, math.floor(left * root / flat) if flat > 0 else most))
-        for sizes in (range(middle, most + 1), range(middle - 1, 0, -1)):
+        # The bound falls to its least between these two, and rises from there.
+        for sizes in (range(middle + 1, most + 1), range(middle, 0, -1)):
             for size in sizes:
                 steps += 1
                 varies = spread + variances[level] / (branches * size)

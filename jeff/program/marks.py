@@ -2,7 +2,7 @@
 
 A mark is an equation of its own, whose output is its input. It survives ``jit``, loops,
 ``vmap``, ``grad`` and ``remat`` as any equation does, so that the walk finds it in any
-traced program, and it compiles to nothing.
+traced program. It compiles to nothing, but for a mapped axis that moves to the front.
 
 References:
   Adding a primitive to JAX with its rules:
@@ -35,8 +35,8 @@ def mark(name: str, y: Any, *, macs: int | None = None) -> jax.Array:
     and every one of them, every iteration too, has draws of its own (`Site.key`).
 
     Args:
-      name: Its name; no leaf of the params may be called so. Numbers between dots are
-        layers, as in the names of leaves.
+      name: Its name; no leaf of the params may be called so. It is taken as it is: a
+        number in it is no index of a layer.
       y: An array of any shape and dtype, or a number.
       macs: Multiplications behind one element, for fault models that count them
         (`jeff.faults.mibb_at_sites`); ``None``: not known.

@@ -97,7 +97,14 @@ def taking_marks(rules: Sequence[base.Rule]) -> list[base.Rule]:
       >>> [rule.__name__ for rule in taking_marks([doubled])]
       ['doubled']
     """
-    return [rule for rule in rules if getattr(rule, "marks", False)]
+    return [rule for rule in rules if getattr(_innermost(rule), "marks", False)]
+
+
+def _innermost(rule: Any) -> Any:
+    """What a partial rule calls; a partial function has no attributes of its own."""
+    while isinstance(rule, functools.partial) and not hasattr(rule, "marks"):
+        rule = rule.func
+    return rule
 
 
 def _applied(rule, site, op, shape, dtype, x, w) -> jax.Array:

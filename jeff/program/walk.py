@@ -189,7 +189,9 @@ class _Walker:
             self.program.sites.append(step)
 
     def key(self, eqn, operands):
-        if eqn.effects or compat.has_subprogram(eqn):
+        """What equal values have in common; marks are told apart, as draws are."""
+        is_mark = eqn.primitive.name == marks.PRIMITIVE
+        if eqn.effects or is_mark or compat.has_subprogram(eqn):
             return None
         params = tuple(sorted(eqn.params.items(), key=lambda item: item[0]))
         key = (eqn.primitive.name, params, tuple(v.number for v in operands))

@@ -68,6 +68,26 @@ def test_the_plan_is_the_best_of_all_trees(seed):
     assert plan.variance <= (1 + NEAR) * best
 
 
+def test_the_best_tree_may_lie_on_either_side_of_the_continuous_optimum():
+    plan = plan_voters(TreeCost(0.0, (1.0, 10.0, 1.0)), (1.0, 38.0, 36.0), 53.0)
+    assert plan.voters == (1, 4, 3)  # 53; (4, 1, 2) costs 52 and varies by 14.25
+    assert plan.variance == pytest.approx(13.5)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_the_plan_is_the_best_of_few_trees(seed):
+    rng = np.random.default_rng(1000 + seed)
+    cost = TreeCost(0.0, tuple(rng.uniform(5, 40, 3)))
+    variances = tuple(rng.uniform(0, 1, 3) ** 3)
+    budget = cost.of((1, 1, 1)) * float(rng.uniform(1, 5))
+    most = np.array(budget // np.array(cost.branch), int)  # each level alone
+    sizes = np.indices(np.maximum(most, 1)) + 1
+    branches = np.cumprod(sizes, 0).reshape(3, -1)
+    paid = cost.branch @ branches <= budget
+    best = (variances @ (1 / branches[:, paid])).min()
+    assert plan_voters(cost, variances, budget).variance <= (1 + NEAR) * best
+
+
 def test_the_search_ends_where_it_would_take_too_long():
     """The budget of a million voters: near the continuous optimum at any depth."""
     for levels in (3, 6, 12):

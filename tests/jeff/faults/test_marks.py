@@ -108,7 +108,7 @@ def test_mibb_takes_the_macs_a_mark_was_told_and_no_others(key):
 
 
 def test_the_papers_point_is_behind_the_batch_norm(key):
-    """The same faults as those of a folded network, and tiles of its feature maps."""
+    """The same faults as those of a folded network, in every tile of its maps."""
     kernel, gain, shift = normal(3, 3, 2, 4), jnp.abs(normal(4)), normal(4)
     image, tile = normal(2, 6, 6, 2), (3, 2, 4)  # NHWC: height, width, channels
     macs = conv_macs((3, 3), 2).macs
@@ -135,6 +135,8 @@ def test_the_papers_point_is_behind_the_batch_norm(key):
     np.testing.assert_allclose(faulty, same, atol=0.1)  # a step, where codes round
     hit = np.abs(faulty - clean) > 1e-6
     assert 0 < hit.sum() < hit.size
+    turned = np.roll(hit, (3, 2), (1, 2))  # maps of 6x6 in tiles of 3x2
+    assert (hit == turned).mean() > 0.99
 
 
 def test_examples_of_a_mapped_program_draw_for_themselves(key):
@@ -153,6 +155,8 @@ def test_examples_of_a_mapped_program_draw_for_themselves(key):
 
     whole, turned = run(X, numbers), run(X[::-1], numbers[::-1])
     np.testing.assert_allclose(turned[::-1], whole, atol=1e-5)
+    alike = run(jnp.broadcast_to(X[0], X.shape), numbers)
+    assert len(np.unique(np.asarray(alike), axis=0)) == len(X)  # each its own noise
 
 
 def test_overflows_at_marks_are_counted():

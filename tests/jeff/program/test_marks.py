@@ -163,6 +163,8 @@ def test_a_rule_acts_at_marks_only_if_it_says_so():
     noise = jax.jit(jeff.rewrite(scanned, noisy))(STACK, X)
     both = jax.jit(jeff.rewrite(scanned, spy, noisy))(STACK, X)
     np.testing.assert_array_equal(noise, both)
+    partial = jax.jit(jeff.rewrite(scanned, functools.partial(noisy)))(STACK, X)
+    np.testing.assert_array_equal(noise, partial)
     assert (np.abs(noise - clean) > 1e-2).all()
 
 

@@ -166,3 +166,23 @@ def test_cuts_may_begin_and_end_at_marks():
     np.testing.assert_allclose(live[0], x, rtol=1e-5)
     (out,) = behind.run(1, params, (2 * live[0], *live[1:]))
     np.testing.assert_allclose(out, 2 * x @ params["down"] + X, rtol=1e-5)
+
+
+def test_marks_of_one_value_are_two_sites_in_pieces_too():
+    """Each has draws of its own, in the whole program and behind a cut."""
+
+    def apply(p, x):
+        h = jnp.tanh(x @ p["up"])
+        first, second = (jeff.mark("h", h, macs=3) for _ in range(2))
+        return first @ p["down"] + 2 * second @ p["down"]
+
+    params = jax.tree.map(lambda a: a[0], STACK)
+    assert [s.name for s in jeff.sites(apply, params, X) if s.kind == "mark"] == [
+        "h", "h@1"
+    ]  # fmt: skip
+    end = jeff.cut(apply, jeff.before("h"), None).at(params, X)
+    assert end.piece.marks() == ("h", "h@1")
+    inner, side = end.capture(params, X)
+    got = end(end.weights(params), inner, side, rules=[noisy])
+    wanted = jeff.rewrite(apply, noisy)(params, X)
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
