@@ -8,6 +8,7 @@ from jeff.cli.quantity import quantity
 
 __all__ = ["bnn_fashion"]
 
+_LINES = runpy.run_path(str(pathlib.Path(__file__).with_name("record_lines.py")))
 Measures = dict[str, dict[str, Any]]
 _SCORES = runpy.run_path(str(pathlib.Path(__file__).with_name("score_tables.py")))
 _text = _SCORES["text"]
@@ -65,11 +66,8 @@ def bnn_fashion(record: dict[str, Any]) -> str:
         _SCORES["choice"](found),
     ]
     lines = [line for part in parts if part for line in (*part, "")]
-    lines += [f"- {note}".replace("|", "\\|") for note in record["notes"]]
-    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
-    preset = "" if record["preset"] == "default" else f" --preset {record['preset']}"
-    made = f"Made by `python benchmarks/bnn_fashion.py{preset}` on {record['device']}"
-    return "\n".join([*lines, "", f"{made} ({versions})."])
+    made = _LINES["made"]("python benchmarks/bnn_fashion.py", record)
+    return "\n".join([*lines, *_LINES["noted"](record), "", made])
 
 
 def _differences(found: Measures) -> list[str]:

@@ -1,12 +1,15 @@
 """The table of the record of temporary memory by the share that is memorised."""
 
+import pathlib
 import re
+import runpy
 from typing import Any
 
 from jeff.cli.quantity import quantity
 
 __all__ = ["bnn_memory"]
 
+_LINES = runpy.run_path(str(pathlib.Path(__file__).with_name("record_lines.py")))
 _CASE = re.compile(
     r"(?P<kind>temp|beta)_bytes\.(?P<case>\w+?)_b(?P<rows>\d+)_alpha_(?P<alpha>.+)"
 )
@@ -53,10 +56,8 @@ def bnn_memory(record: dict[str, Any]) -> str:
         texts = (quantity(row[c], "bytes") for c in columns)
         lines.append(f"| {alpha} | {' | '.join(texts)} |")
     lines += _sampled(record)
-    lines += ["", *(f"- {note}".replace("|", "\\|") for note in record["notes"])]
-    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
-    made = f"Made by `python benchmarks/bnn_memory.py` on {record['device']}"
-    return "\n".join([*lines, "", f"{made} ({versions})."])
+    made = _LINES["made"]("python benchmarks/bnn_memory.py", record)
+    return "\n".join([*lines, "", *_LINES["noted"](record), "", made])
 
 
 def _sampled(record: dict[str, Any]) -> list[str]:

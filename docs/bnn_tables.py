@@ -9,6 +9,7 @@ from jeff.cli.quantity import estimate, quantity
 
 __all__ = ["bnn_benchmark", "bnn_summary"]
 
+_LINES = runpy.run_path(str(pathlib.Path(__file__).with_name("record_lines.py")))
 _SENTENCES = runpy.run_path(str(pathlib.Path(__file__).with_name("bnn_sentences.py")))[
     "bnn_sentences"
 ]
@@ -92,7 +93,7 @@ def bnn_benchmark(record: dict[str, Any]) -> str:
         _trees(found),
     ]
     lines = [line for part in parts if part for line in (*part, "")]
-    lines += [f"- {note}".replace("|", "\\|") for note in record["notes"]]
+    lines += _LINES["noted"](record)
     return "\n".join([*lines, "", _made(record)])
 
 
@@ -111,10 +112,7 @@ def bnn_summary(record: dict[str, Any]) -> str:
 
 
 def _made(record: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
-    preset = "" if record["preset"] == "default" else f" --preset {record['preset']}"
-    made = f"Made by `python benchmarks/bnn.py{preset}` on {record['device']}"
-    return f"{made} ({versions})."
+    return _LINES["made"]("python benchmarks/bnn.py", record)
 
 
 def _goals(found: Measures) -> list[str]:

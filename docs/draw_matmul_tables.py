@@ -1,11 +1,14 @@
 """Table of a record of products with drawn matrices."""
 
+import pathlib
+import runpy
 from typing import Any
 
 from jeff.cli.quantity import estimate, quantity
 
 __all__ = ["drawn"]
 
+_LINES = runpy.run_path(str(pathlib.Path(__file__).with_name("record_lines.py")))
 _DRAWS = ("words", "normals")
 
 
@@ -55,11 +58,8 @@ def drawn(record: dict[str, Any]) -> str:
             _text(found.get(f"ratio.{rest}")),
         )
         lines.append(f"| {' | '.join(cells)} |")
-    notes = ["", *(f"- {note}".replace("|", "\\|") for note in record["notes"])]
-    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
-    preset = "" if record["preset"] == "small" else f" --preset {record['preset']}"
-    made = f"Made by `jeff bench draw-matmul{preset}` on {record['device']}"
-    return "\n".join([*lines, *notes, "", f"{made} ({versions})."])
+    made = _LINES["made"]("jeff bench draw-matmul", record, default="small")
+    return "\n".join([*lines, "", *_LINES["noted"](record), "", made])
 
 
 def _text(m: dict[str, Any] | None) -> str:

@@ -1,11 +1,14 @@
 """Tables of the records of faults: ratios, speeds, injections, accuracy; samplers."""
 
+import pathlib
+import runpy
 from typing import Any
 
 from jeff.cli.quantity import estimate, quantity
 
 __all__ = ["fault_benchmark", "fault_sampler", "fault_summary"]
 
+_LINES = runpy.run_path(str(pathlib.Path(__file__).with_name("record_lines.py")))
 Measures = dict[str, dict[str, Any]]
 _SAME = "the same"
 _RATIOS = {  # measure: what jeff does, what the peer does, goal
@@ -65,7 +68,7 @@ def fault_benchmark(record: dict[str, Any]) -> str:
     parts = [_ratios(found), _speeds(found), _margins(found), _injections(found)]
     parts += [_accuracy(found), _costs(found)]
     lines = [line for part in parts if part for line in (*part, "")]
-    lines += [f"- {note}".replace("|", "\\|") for note in record["notes"]]
+    lines += _LINES["noted"](record)
     return "\n".join([*lines, "", _made("faults", record)])
 
 
@@ -129,7 +132,7 @@ def fault_sampler(record: dict[str, Any]) -> str:
             for other in ("dense", "bernoulli"):
                 cells.append(_cell(found.get(f"ratio.{other}.{own}")))
         lines.append(_row(cells))
-    lines += ["", *(f"- {note}".replace("|", "\\|") for note in record["notes"])]
+    lines += ["", *_LINES["noted"](record)]
     return "\n".join([*lines, "", _made("fault_sampler", record)])
 
 
@@ -252,9 +255,7 @@ def _costs(found: Measures) -> list[str]:
 
 
 def _made(script: str, record: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
-    device = record["device"]
-    return f"Made by `python benchmarks/{script}.py` on {device} ({versions})."
+    return _LINES["made"](f"python benchmarks/{script}.py", record)
 
 
 def _rate(m: dict[str, Any] | None) -> str:

@@ -19,6 +19,7 @@ from jeff.io import read_result
 
 ROOT = pathlib.Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "records"
+_LINES = runpy.run_path(str(pathlib.Path(__file__).with_name("record_lines.py")))
 BNN = runpy.run_path(str(pathlib.Path(__file__).with_name("bnn_tables.py")))
 BNN_FASHION = runpy.run_path(
     str(pathlib.Path(__file__).with_name("bnn_fashion_tables.py"))
@@ -210,17 +211,12 @@ def beside_qwix(record: dict[str, Any]) -> str:
 
 
 def _noted(record: dict[str, Any]) -> list[str]:
-    return ["", *(f"- {note}".replace("|", "\\|") for note in record["notes"])]
+    return ["", *_LINES["noted"](record)]
 
 
 def _made(script: str, record: dict[str, Any], options: str = "") -> str:
     """The command that makes a record again."""
-    preset = "" if record["preset"] == "default" else f" --preset {record['preset']}"
-    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
-    return (
-        f"Made by `python benchmarks/{script}.py{preset}{options}` on "
-        f"{record['device']} ({versions})."
-    )
+    return _LINES["made"](f"python benchmarks/{script}.py", record, options)
 
 
 def _ratio(m: dict[str, Any] | None) -> str:

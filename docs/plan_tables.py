@@ -1,11 +1,14 @@
 """The table of the record of sweep plans: trials together, in groups, one by one."""
 
+import pathlib
+import runpy
 from typing import Any
 
 from jeff.cli.quantity import quantity
 
 __all__ = ["sweep_plan"]
 
+_LINES = runpy.run_path(str(pathlib.Path(__file__).with_name("record_lines.py")))
 _WAYS = {"map": "one by one", "groups": "in groups", "vmap": "together"}
 
 
@@ -48,12 +51,8 @@ def sweep_plan(record: dict[str, Any]) -> str:
             _ratio(found.get(f"processor_ratio.{case}")),
         )
         lines.append("| " + " | ".join(cells) + " |")
-    notes = [f"- {note}" for note in record["notes"]]
-    versions = ", ".join(f"{name} {v}" for name, v in record["versions"].items())
-    made = (
-        f"Made by `python benchmarks/sweep_plan.py` on {record['device']} ({versions})."
-    )
-    return "\n".join([*lines, "", *notes, "", made])
+    made = _LINES["made"]("python benchmarks/sweep_plan.py", record)
+    return "\n".join([*lines, "", *_LINES["noted"](record), "", made])
 
 
 def _cell(found: dict[str, dict[str, Any]], way: str, case: str) -> str:

@@ -188,6 +188,8 @@ def welch(ours: np.ndarray, theirs: np.ndarray, level: float) -> evaluate.Interv
     Examples:
       >>> [round(x, 3) for x in welch(np.arange(4.0), 2 * np.arange(4.0), 0.95)[:3]]
       [-1.5, -5.364, 2.364]
+      >>> welch(np.ones(3), np.zeros(3), 0.95)[:3]
+      (1.0, 1.0, 1.0)
 
     References:
       B. L. Welch, "The generalization of 'Student's' problem when several different
@@ -196,10 +198,12 @@ def welch(ours: np.ndarray, theirs: np.ndarray, level: float) -> evaluate.Interv
     samples = [np.asarray(s, np.float64) for s in (ours, theirs)]
     errors = [s.var(ddof=1) / s.size for s in samples]
     spread = float(sum(errors))
+    value = float(samples[0].mean() - samples[1].mean())
+    if spread == 0:  # neither sample varies: no degrees of freedom, no width
+        return evaluate.Interval(value, value, value, samples[0].size)
     parts = (e**2 / (s.size - 1) for e, s in zip(errors, samples, strict=True))
     freedom = spread**2 / sum(parts)
     half = float(special.stdtrit(freedom, 0.5 + level / 2)) * spread**0.5
-    value = float(samples[0].mean() - samples[1].mean())
     return evaluate.Interval(value, value - half, value + half, samples[0].size)
 
 

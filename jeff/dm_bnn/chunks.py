@@ -75,7 +75,7 @@ def at_a_time(
       (1, 10, 10)
     """
     sizes = [*voters]
-    if chunk is not None:
+    if chunk is not None:  # levels below the first run whole, as `predict` says
         first = next((i for i, t in enumerate(voters) if t > 1), 0)
         sizes[first] = min(chunk, voters[first])
     elif mode in ("lrt", "flipout"):

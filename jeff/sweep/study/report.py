@@ -99,7 +99,7 @@ def _curve_table(study: FaultStudy, curve: Sequence[CurvePoint]) -> Table:
             (
                 p.rate, round(expected_faults(study.fault, p.rate, study.targets), 4),
                 p.trials, p.accuracy.value, p.accuracy.low, p.accuracy.high,
-                *(() if p.any_images is None else p.any_images[1:3]),
+                *(p.any_images[1:3] if new and p.any_images is not None else ()),
                 p.device**0.5, p.sdc.value, p.critical.value, p.nonfinite,
                 p.confidence_drop,
             )

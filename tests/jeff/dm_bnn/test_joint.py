@@ -6,18 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.draws import light
 
 from jeff import dm_bnn
 
 KEY = jax.random.key(2)
 RANDOM = dm_bnn.posterior({"w": jnp.ones((4, 3))}, 0.5)
 IMAGES = dm_bnn.posterior({"w": jnp.ones((3, 2, 1, 1))}, 0.5)
-
-
-def light(key, count):
-    """A draw that is quick to compile and differs by key."""
-    frequency = (jax.random.key_data(key)[0] % 997).astype(jnp.float32)
-    return jnp.sin(frequency * jnp.arange(1, count + 1, dtype=jnp.float32))
 
 
 def layer(p, x):

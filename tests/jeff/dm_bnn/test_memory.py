@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.draws import light
 
 from jeff import dm_bnn
 from jeff.dm_bnn import chunks
@@ -11,12 +12,6 @@ from jeff.dm_bnn.arrange import arrange
 
 KEY = jax.random.key(5)
 SIZES = (24, 16, 8)
-
-
-def light(key, count):
-    """A draw that is quick to compile and differs by key."""
-    frequency = (jax.random.key_data(key)[0] % 997).astype(jnp.float32)
-    return jnp.sin(frequency * jnp.arange(1, count + 1, dtype=jnp.float32))
 
 
 def mlp(p, x):

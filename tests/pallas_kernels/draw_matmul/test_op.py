@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.draws import light
 
 import jeff
 from pallas_kernels.draw_matmul import draw_matmul
@@ -22,12 +23,6 @@ def arrays():
 
 def voter_keys(seed=0, count=T):
     return jax.random.split(jax.random.key(seed), count)
-
-
-def light(key, count):
-    """A draw that is quick to compile; only the default one needs to be normal."""
-    frequency = (jax.random.key_data(key)[0] % 997).astype(jnp.float32)
-    return jnp.sin(frequency * jnp.arange(1, count + 1, dtype=jnp.float32))
 
 
 def voters_by_hand(arrays, draw):
